@@ -1,0 +1,3 @@
+//! Quantised blocks, the op contract and its scalar reference.
+
+pub mod quant;
