@@ -20,12 +20,18 @@ impl SharedBytes {
     /// Takes over a buffer.
     pub fn from_vec(bytes: Vec<u8>) -> Self {
         let range = 0..bytes.len();
-        Self { owner: Arc::new(bytes), range }
+        Self {
+            owner: Arc::new(bytes),
+            range,
+        }
     }
 
     /// Refers to bytes that live as long as the program, such as an embedded file.
     pub fn from_static(bytes: &'static [u8]) -> Self {
-        Self { owner: Arc::new(bytes), range: 0..bytes.len() }
+        Self {
+            owner: Arc::new(bytes),
+            range: 0..bytes.len(),
+        }
     }
 
     /// Maps a whole file into memory, read-only.
@@ -44,7 +50,10 @@ impl SharedBytes {
         // and cannot corrupt it. The README tells users not to overwrite a model in use.
         let map = unsafe { memmap2::Mmap::map(&file)? };
         let range = 0..map.len();
-        Ok(Self { owner: Arc::new(map), range })
+        Ok(Self {
+            owner: Arc::new(map),
+            range,
+        })
     }
 
     /// The part `range` of these bytes, counted from their start; `None` if it does not fit.
@@ -54,7 +63,10 @@ impl SharedBytes {
         }
         let start = self.range.start + range.start;
         let end = self.range.start + range.end;
-        Some(Self { owner: Arc::clone(&self.owner), range: start..end })
+        Some(Self {
+            owner: Arc::clone(&self.owner),
+            range: start..end,
+        })
     }
 }
 

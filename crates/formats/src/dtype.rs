@@ -6,7 +6,10 @@
 /// A storage type. Blocked types store `block_len` consecutive values of a row in `block_bytes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(non_camel_case_types, reason = "the field's names: Q4_K, IQ2_XXS")]
-#[expect(missing_docs, reason = "the names are the field's own; the table below has the facts")]
+#[expect(
+    missing_docs,
+    reason = "the names are the field's own; the table below has the facts"
+)]
 pub enum DType {
     F32,
     F16,
@@ -63,7 +66,13 @@ const fn facts(
     block_len: usize,
     block_bytes: usize,
 ) -> Facts {
-    Facts { dtype, name, gguf_id, block_len, block_bytes }
+    Facts {
+        dtype,
+        name,
+        gguf_id,
+        block_len,
+        block_bytes,
+    }
 }
 
 /// In the order of the enum, so that a type's row is found by its discriminant.
@@ -118,7 +127,10 @@ impl DType {
 
     /// The type with this GGUF id (`ggml_type`), if we know it.
     pub fn from_gguf_id(id: u32) -> Option<Self> {
-        TABLE.iter().find(|row| row.gguf_id == Some(id)).map(|row| row.dtype)
+        TABLE
+            .iter()
+            .find(|row| row.gguf_id == Some(id))
+            .map(|row| row.dtype)
     }
 
     /// The type's id in GGUF files; `None` for those that only safetensors has.
@@ -133,7 +145,10 @@ impl DType {
 
     /// The type with this name, in any case.
     pub fn from_name(name: &str) -> Option<Self> {
-        TABLE.iter().find(|row| row.name.eq_ignore_ascii_case(name)).map(|row| row.dtype)
+        TABLE
+            .iter()
+            .find(|row| row.name.eq_ignore_ascii_case(name))
+            .map(|row| row.dtype)
     }
 
     /// How many values of a row one block holds.
@@ -182,7 +197,10 @@ mod tests {
         for (index, row) in TABLE.iter().enumerate() {
             assert_eq!(row.dtype as usize, index, "{}", row.name);
             assert_eq!(DType::from_name(row.name), Some(row.dtype));
-            assert_eq!(row.gguf_id.and_then(DType::from_gguf_id), row.gguf_id.map(|_| row.dtype));
+            assert_eq!(
+                row.gguf_id.and_then(DType::from_gguf_id),
+                row.gguf_id.map(|_| row.dtype)
+            );
         }
     }
 
