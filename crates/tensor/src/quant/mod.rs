@@ -1,1 +1,100 @@
 //! What the bits of a stored block mean: decoding to f32 and encoding from it.
+//!
+//! [`decode`] is the scalar reference for every storage type: kernels that compute on blocks
+//! directly are tested against it, and types without such a kernel run through it. Each family of
+//! types has a file here, with the layout of its blocks in the documentation of its decoders.
+//! Results are those of ggml's own reference, bit for bit.
+//!
+//! This module knows neither files nor devices; block sizes are [`DType`]'s.
+
+mod error;
+pub mod float;
+mod k;
+mod plain;
+mod rows;
+mod simple;
+
+use formats::DType;
+
+pub use error::QuantError;
+
+/// Whether [`decode`] knows this type.
+///
+/// All but `U8`: checkpoints use it for packed data whose meaning the type does not tell.
+pub fn can_decode(dtype: DType) -> bool {
+    decode(dtype, &[], &mut []).is_ok()
+}
+
+/// Whether [`encode`] knows this type.
+pub fn can_encode(dtype: DType) -> bool {
+    encode(dtype, &[], &mut []).is_ok()
+}
+
+/// Decodes whole blocks: `bytes` must be exactly the storage of `out.len()` values.
+///
+/// Never panics; meaningless bytes decode to meaningless numbers, infinities and NaN included.
+///
+/// ```
+/// use formats::DType;
+/// use tidemill_tensor::quant;
+///
+/// let mut values = [0.0; 2];
+/// quant::decode(DType::BF16, &[0x80, 0x3f, 0x00, 0xc0], &mut values)?;
+/// assert_eq!(values, [1.0, -2.0]);
+/// # Ok::<(), quant::QuantError>(())
+/// ```
+///
+/// # Errors
+/// [`QuantError::NotDecodable`] and [`QuantError::Size`].
+pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(), QuantError> {
+    check_sizes(dtype, bytes.len(), out.len())?;
+    match dtype {
+        DType::F32 => plain::decode(bytes, out, f32::from_le_bytes),
+        DType::F16 => plain::decode(bytes, out, plain::decode_f16),
+        DType::BF16 => plain::decode(bytes, out, plain::decode_bf16),
+        DType::F64 => plain::decode(bytes, out, plain::decode_f64),
+        DType::F8_E4M3 => plain::decode(bytes, out, plain::decode_f8_e4m3),
+        DType::I8 => plain::decode(bytes, out, plain::decode_i8),
+        DType::I16 => plain::decode(bytes, out, plain::decode_i16),
+        DType::I32 => plain::decode(bytes, out, plain::decode_i32),
+        DType::I64 => plain::decode(bytes, out, plain::decode_i64),
+        DType::Q8_0 => rows::decode(bytes, out, simple::decode_q8_0),
+        DType::Q4_K => rows::decode(bytes, out, k::decode_q4_k),
+        DType::Q5_K => rows::decode(bytes, out, k::decode_q5_k),
+        DType::Q6_K => rows::decode(bytes, out, k::decode_q6_k),
+        _ => return Err(QuantError::NotDecodable(dtype)),
+    }
+    Ok(())
+}
+
+/// Encodes whole blocks: `out` must be exactly the storage of `values.len()` values.
+///
+/// Plain floats round to nearest even and keep infinities and NaN. Blocked types take finite
+/// values only; a block of zeros decodes to zeros.
+///
+/// # Errors
+/// [`QuantError::NotEncodable`], [`QuantError::Size`], [`QuantError::NotFinite`] and
+/// [`QuantError::TooLarge`].
+pub fn encode(dtype: DType, values: &[f32], out: &mut [u8]) -> Result<(), QuantError> {
+    check_sizes(dtype, out.len(), values.len())?;
+    match dtype {
+        DType::F32 => plain::encode(values, out, f32::to_le_bytes),
+        DType::F16 => plain::encode(values, out, plain::encode_f16),
+        DType::BF16 => plain::encode(values, out, plain::encode_bf16),
+        DType::Q8_0 => rows::encode(dtype, values, out, simple::encode_q8_0)?,
+        _ => return Err(QuantError::NotEncodable(dtype)),
+    }
+    Ok(())
+}
+
+fn check_sizes(dtype: DType, bytes: usize, values: usize) -> Result<(), QuantError> {
+    if dtype.row_bytes(values) == Some(bytes) {
+        Ok(())
+    } else {
+        Err(QuantError::Size {
+            dtype,
+            bytes,
+            values,
+        })
+    }
+}
