@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 VOCAB = 272
+SPECIAL_TOKENS = 8  # the last ids; prompts do not use them
 F8_MAX = 448.0
 F8_BLOCK = 128
 
@@ -36,7 +37,7 @@ class Case:
     yarn: dict | None = None  # rope_parameters of a second golden over the same weights
     vision: dict = field(default_factory=dict)
     committed: bool = True
-    first_seed: int = 1
+    first_seed: int = 1  # seeds below it are known to have near-ties
 
 
 FAMILIES = {
@@ -120,6 +121,7 @@ CASES = [
         "qwen3_5_moe",
         text_config(8, **moe(8, 3, 16, 24)),
         torch.float32,
+        first_seed=14,
     ),
     Case(
         "moe_composite",
@@ -139,6 +141,7 @@ CASES = [
         f32_state=True,
         vision=VISION,
         mrope=True,
+        first_seed=2,
     ),
     Case(
         "dense_text",
@@ -175,6 +178,7 @@ CASES = [
             **moe(10, 4, 16, 24),
         ),
         torch.float16,
+        first_seed=7,
     ),
     Case(
         "fp8",
