@@ -5,9 +5,13 @@
 
 pub mod bytes;
 pub mod dtype;
+pub mod gguf;
+mod replace;
+mod sniff;
 
 pub use bytes::SharedBytes;
 pub use dtype::DType;
+pub use sniff::Looks;
 
 /// A tensor as it lies in a file: name, type, shape and bytes.
 #[derive(Debug, Clone)]
