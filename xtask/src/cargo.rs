@@ -1,0 +1,71 @@
+//! Running cargo, and the checks that are one cargo command.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{Outcome, say};
+
+/// A cargo command; the one that runs this task, so that the toolchain is the same.
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command that talks to the user itself.
+pub(crate) fn passes(command: &mut Command) -> Result<()> {
+    say(&format!("$ {}", shown(command)));
+    let status = command
+        .status()
+        .with_context(|| format!("start {}", shown(command)))?;
+    if !status.success() {
+        bail!("`{}` ended with {status}", shown(command));
+    }
+    Ok(())
+}
+
+/// A command as one would type it.
+pub(crate) fn shown(command: &Command) -> String {
+    let mut words = vec!["cargo".to_owned()];
+    words.extend(command.get_args().map(|arg| arg.to_string_lossy().into()));
+    words.join(" ")
+}
+
+/// What a command prints on stdout; `None` if it cannot be run or fails.
+pub(crate) fn stdout_of(args: &[&str]) -> Option<String> {
+    let output = command(args).output().ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// `cargo fmt --check`
+pub(crate) fn fmt() -> Result<Outcome> {
+    passes(&mut command(&["fmt", "--all", "--check"]))?;
+    Ok(Outcome::Passed(String::new()))
+}
+
+/// `cargo clippy` over everything.
+pub(crate) fn clippy() -> Result<Outcome> {
+    passes(&mut command(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    Ok(Outcome::Passed(String::new()))
+}
+
+/// `cargo doc` without the dependencies.
+pub(crate) fn docs() -> Result<Outcome> {
+    passes(
+        command(&["doc", "--workspace", "--no-deps", "--locked"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )?;
+    Ok(Outcome::Passed(String::new()))
+}

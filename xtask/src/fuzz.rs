@@ -1,0 +1,44 @@
+//! Each fuzz target for a short while: enough to notice that one has rotted or fails at once.
+//!
+//! Long runs are described in `fuzz/README.md`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{Outcome, cargo};
+
+/// The check.
+pub(crate) fn run() -> Result<Outcome> {
+    let skip = |why: &str| Ok(Outcome::Skipped(why.to_owned()));
+    if !Path::new("fuzz/Cargo.toml").is_file() {
+        return skip("there is no folder fuzz");
+    }
+    if cargo::stdout_of(&["fuzz", "--version"]).is_none() {
+        return skip("cargo-fuzz is not installed: see fuzz/README.md");
+    }
+    let seconds: u32 = match std::env::var("FUZZ_SECONDS") {
+        Ok(text) => text
+            .parse()
+            .with_context(|| format!("FUZZ_SECONDS is `{text}`, not a number of seconds"))?,
+        Err(_) => 20,
+    };
+    let list = cargo::stdout_of(&["fuzz", "list"]).context("`cargo fuzz list` failed")?;
+    let targets: Vec<&str> = list.split_whitespace().collect();
+    if targets.is_empty() {
+        bail!("`cargo fuzz list` names no target");
+    }
+    for target in &targets {
+        let limit = format!("-max_total_time={seconds}");
+        // Fuzzing instruments the code with flags that only a nightly compiler takes; this lets
+        // the pinned one take them too.
+        cargo::passes(
+            cargo::command(&["fuzz", "run", target, "--", &limit, "-rss_limit_mb=2048"])
+                .env("RUSTC_BOOTSTRAP", "1"),
+        )?;
+    }
+    Ok(Outcome::Passed(format!(
+        "{} targets, {seconds} s each",
+        targets.len()
+    )))
+}
