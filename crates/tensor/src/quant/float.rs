@@ -37,6 +37,59 @@ pub fn f8_e4m3_to_f32(bits: u8) -> f32 {
     F8_E4M3[usize::from(bits)]
 }
 
+/// Half the value of an E8M0 byte, a power of two: `2^(bits - 128)`.
+///
+/// Halved because the 4-bit values that it scales are stored doubled. Bytes 0 and 1 give subnormal
+/// numbers, and 255, a NaN in the specification, the next power.
+#[inline]
+pub fn e8m0_to_f32_halved(bits: u8) -> f32 {
+    f32::from_bits(match bits {
+        0 => 0x0020_0000,
+        1 => 0x0040_0000,
+        _ => (u32::from(bits) - 1) << 23,
+    })
+}
+
+/// Half the value of an unsigned E4M3 byte, halved as in [`e8m0_to_f32_halved`].
+///
+/// ggml's reading of bytes that no encoder writes: the sign bit is ignored and 0x7f is 0 (but 0xff
+/// is not).
+#[inline]
+pub fn ue4m3_to_f32_halved(bits: u8) -> f32 {
+    UE4M3_HALVED[usize::from(bits)]
+}
+
+/// The unsigned E4M3 byte for a scale that is not negative, rounding halves up; `None` above 448,
+/// the largest one.
+pub(super) fn f32_to_ue4m3(scale: f32) -> Option<u8> {
+    if scale > 448.0 {
+        return None;
+    }
+    if scale < 1.0 / 64.0 {
+        return Some((scale * 512.0 + 0.5) as u8);
+    }
+    // Adding half of the last kept bit may carry into the exponent, which is right.
+    let rounded = scale.to_bits() + (1 << 19);
+    Some(((rounded >> 20) - (120 << 3)) as u8)
+}
+
+static UE4M3_HALVED: [f32; 256] = {
+    let mut table = [0.0; 256];
+    let mut bits = 0;
+    while bits < 256 {
+        let (exponent, mantissa) = ((bits as u32 >> 3) & 15, bits as u32 & 7);
+        table[bits] = if bits == 0x7f {
+            0.0
+        } else if exponent == 0 {
+            mantissa as f32 / 1024.0
+        } else {
+            f32::from_bits((exponent + 119) << 23 | mantissa << 20)
+        };
+        bits += 1;
+    }
+    table
+};
+
 static F8_E4M3: [f32; 256] = {
     let mut table = [0.0; 256];
     let mut bits = 0;

@@ -23,6 +23,67 @@ pub(super) fn unpack_scales_and_mins(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     (scales, mins)
 }
 
+/// Q2_K: 16 groups of 16, `d * scale * q - dmin * min`.
+///
+/// | bytes | field | meaning |
+/// |---|---|---|
+/// | 0..16 | `scales` | a byte a group: scale in the low nibble, minimum in the high one |
+/// | 16..80 | `q` | 2 bits each; a half of 128 values takes 32 bytes, its value 32 k + i in bits 2 k and 2 k + 1 of byte i |
+/// | 80..82 | `d` | scale of the scales, f16 |
+/// | 82..84 | `dmin` | scale of the minima, f16 |
+pub(super) fn decode_q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
+    let (d, dmin) = (f16_at(block, 80), f16_at(block, 82));
+    let (groups, _) = out.as_chunks_mut::<16>();
+    for (g, out) in groups.iter_mut().enumerate() {
+        let (scale, min) = (
+            d * f32::from(block[g] & 15),
+            dmin * f32::from(block[g] >> 4),
+        );
+        let quants: &[u8; 16] = field(block, 16 + g / 8 * 32 + g % 2 * 16);
+        let shift = g / 2 % 4 * 2;
+        for (out, q) in out.iter_mut().zip(quants) {
+            *out = scale * f32::from(q >> shift & 3) - min;
+        }
+    }
+}
+
+/// The sixteen 6-bit scales of Q3_K, in group order and still with their offset of 32.
+///
+/// The low nibbles of bytes 0..8 begin scales 0..8, the high ones scales 8..16. Byte 8 + i has the
+/// two high bits of scales i, 4 + i, 8 + i and 12 + i, lowest first.
+#[inline]
+pub(super) fn unpack_q3_scales(packed: &[u8; 12]) -> [u8; 16] {
+    std::array::from_fn(|g| {
+        let low = packed[g % 8] >> (g / 8 * 4) & 15;
+        let high = packed[8 + g % 4] >> (g / 4 * 2) & 3;
+        low | high << 4
+    })
+}
+
+/// Q3_K: 16 groups of 16, `d * (scale - 32) * (q - 4)`.
+///
+/// | bytes | field | meaning |
+/// |---|---|---|
+/// | 0..32 | `high` | third bits: bit k of byte i belongs to value 32 k + i |
+/// | 32..96 | `low` | low 2 bits, as in Q2_K |
+/// | 96..108 | `scales` | 16 scales of 6 bits, see [`unpack_q3_scales`] |
+/// | 108..110 | `d` | scale of the scales, f16 |
+pub(super) fn decode_q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
+    let d = f16_at(block, 108);
+    let scales = unpack_q3_scales(field(block, 96));
+    let (groups, _) = out.as_chunks_mut::<16>();
+    for (g, out) in groups.iter_mut().enumerate() {
+        let scale = d * f32::from(scales[g] as i8 - 32);
+        let high: &[u8; 16] = field(block, g % 2 * 16);
+        let low: &[u8; 16] = field(block, 32 + g / 8 * 32 + g % 2 * 16);
+        let shift = g / 2 % 4 * 2;
+        for (out, (low, high)) in out.iter_mut().zip(low.iter().zip(high)) {
+            let q = low >> shift & 3 | (high >> (g / 2) & 1) << 2;
+            *out = scale * f32::from(q as i8 - 4);
+        }
+    }
+}
+
 /// Q4_K: 8 groups of 32, `d * scale * q - dmin * min`.
 ///
 /// | bytes | field | meaning |
@@ -96,5 +157,20 @@ pub(super) fn decode_q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
                 out[i] = scale * f32::from(q as i8 - 32);
             }
         }
+    }
+}
+
+/// Q8_K: `d * q`; an activation type, never in files.
+///
+/// | bytes | field | meaning |
+/// |---|---|---|
+/// | 0..4 | `d` | scale, f32 |
+/// | 4..260 | `q` | 256 signed bytes |
+/// | 260..292 | sums | the sum of each 16 codes, i16, for products with types that have a minimum |
+pub(super) fn decode_q8_k(block: &[u8; 292], out: &mut [f32; 256]) {
+    let d = f32::from_le_bytes(*field(block, 0));
+    let quants: &[u8; 256] = field(block, 4);
+    for (out, q) in out.iter_mut().zip(quants) {
+        *out = d * f32::from(*q as i8);
     }
 }

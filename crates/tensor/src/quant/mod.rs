@@ -7,12 +7,20 @@
 //!
 //! This module knows neither files nor devices; block sizes are [`DType`]'s.
 
+mod binary;
+pub mod codebooks;
 mod error;
 pub mod float;
+mod fp4;
+mod iq1;
+mod iq2;
+mod iq3;
+mod iq4;
 mod k;
 mod plain;
 mod rows;
 mod simple;
+mod ternary;
 
 use formats::DType;
 
@@ -58,11 +66,33 @@ pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(), QuantEr
         DType::I16 => plain::decode(bytes, out, plain::decode_i16),
         DType::I32 => plain::decode(bytes, out, plain::decode_i32),
         DType::I64 => plain::decode(bytes, out, plain::decode_i64),
+        DType::Q4_0 => rows::decode(bytes, out, simple::decode_q4_0),
+        DType::Q4_1 => rows::decode(bytes, out, simple::decode_q4_1),
+        DType::Q5_0 => rows::decode(bytes, out, simple::decode_q5_0),
+        DType::Q5_1 => rows::decode(bytes, out, simple::decode_q5_1),
         DType::Q8_0 => rows::decode(bytes, out, simple::decode_q8_0),
+        DType::Q8_1 => rows::decode(bytes, out, simple::decode_q8_1),
+        DType::Q2_K => rows::decode(bytes, out, k::decode_q2_k),
+        DType::Q3_K => rows::decode(bytes, out, k::decode_q3_k),
         DType::Q4_K => rows::decode(bytes, out, k::decode_q4_k),
         DType::Q5_K => rows::decode(bytes, out, k::decode_q5_k),
         DType::Q6_K => rows::decode(bytes, out, k::decode_q6_k),
-        _ => return Err(QuantError::NotDecodable(dtype)),
+        DType::Q8_K => rows::decode(bytes, out, k::decode_q8_k),
+        DType::IQ1_S => rows::decode(bytes, out, iq1::decode_iq1_s),
+        DType::IQ1_M => rows::decode(bytes, out, iq1::decode_iq1_m),
+        DType::IQ2_XXS => rows::decode(bytes, out, iq2::decode_iq2_xxs),
+        DType::IQ2_XS => rows::decode(bytes, out, iq2::decode_iq2_xs),
+        DType::IQ2_S => rows::decode(bytes, out, iq2::decode_iq2_s),
+        DType::IQ3_XXS => rows::decode(bytes, out, iq3::decode_iq3_xxs),
+        DType::IQ3_S => rows::decode(bytes, out, iq3::decode_iq3_s),
+        DType::IQ4_NL => rows::decode(bytes, out, iq4::decode_iq4_nl),
+        DType::IQ4_XS => rows::decode(bytes, out, iq4::decode_iq4_xs),
+        DType::TQ1_0 => rows::decode(bytes, out, ternary::decode_tq1_0),
+        DType::TQ2_0 => rows::decode(bytes, out, ternary::decode_tq2_0),
+        DType::MXFP4 => rows::decode(bytes, out, fp4::decode_mxfp4),
+        DType::NVFP4 => rows::decode(bytes, out, fp4::decode_nvfp4),
+        DType::Q1_0 => rows::decode(bytes, out, binary::decode_q1_0),
+        DType::U8 => return Err(QuantError::NotDecodable(dtype)),
     }
     Ok(())
 }
@@ -81,7 +111,17 @@ pub fn encode(dtype: DType, values: &[f32], out: &mut [u8]) -> Result<(), QuantE
         DType::F32 => plain::encode(values, out, f32::to_le_bytes),
         DType::F16 => plain::encode(values, out, plain::encode_f16),
         DType::BF16 => plain::encode(values, out, plain::encode_bf16),
+        DType::Q4_0 => rows::encode(dtype, values, out, simple::encode_q4_0)?,
+        DType::Q4_1 => rows::encode(dtype, values, out, simple::encode_q4_1)?,
+        DType::Q5_0 => rows::encode(dtype, values, out, simple::encode_q5_0)?,
+        DType::Q5_1 => rows::encode(dtype, values, out, simple::encode_q5_1)?,
         DType::Q8_0 => rows::encode(dtype, values, out, simple::encode_q8_0)?,
+        DType::Q8_1 => rows::encode(dtype, values, out, simple::encode_q8_1)?,
+        DType::TQ1_0 => rows::encode(dtype, values, out, ternary::encode_tq1_0)?,
+        DType::TQ2_0 => rows::encode(dtype, values, out, ternary::encode_tq2_0)?,
+        DType::MXFP4 => rows::encode(dtype, values, out, fp4::encode_mxfp4)?,
+        DType::NVFP4 => rows::encode(dtype, values, out, fp4::encode_nvfp4)?,
+        DType::Q1_0 => rows::encode(dtype, values, out, binary::encode_q1_0)?,
         _ => return Err(QuantError::NotEncodable(dtype)),
     }
     Ok(())
