@@ -1,1 +1,5 @@
-//! placeholder
+//! Text in, tokens out, and back.
+pub mod tokenizer;
+pub use tokenizer::{
+    SpecialTokens, StreamDecoder, TokenId, TokenKind, Tokenizer, TokenizerError, Vocabulary,
+};
