@@ -136,7 +136,7 @@ fn faults(edges: &BTreeMap<String, Vec<Edge>>) -> Vec<String> {
     faults
 }
 
-/// Whether the text lifts the workspace's `unsafe_code` lint anywhere.
+/// Whether the text lifts the workspace's lint against unsafe blocks anywhere.
 fn allows_unsafe(text: &str) -> bool {
     // Spelled in two parts so that this file does not find itself.
     let lint = concat!("unsafe", "_code");

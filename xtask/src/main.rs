@@ -96,10 +96,7 @@ fn run() -> Result<ExitCode> {
         }
         ["ci", options @ ..] => ci::run(options),
         [name] if CHECKS.iter().any(|check| check.name == *name) => ci::run(&["--only", name]),
-        [name, ..] => bail!("no task takes `{}`\n\n{}", words.join(" "), {
-            let _ = name;
-            usage()
-        }),
+        _ => bail!("no task is called `{}`\n\n{}", words.join(" "), usage()),
     }
 }
 
