@@ -5,6 +5,7 @@
 //! dispatched and every index is known to be in bounds.
 
 use formats::DType;
+use half::f16;
 
 use super::QuantError;
 
@@ -62,15 +63,21 @@ pub(super) fn encode<const BYTES: usize, const LEN: usize>(
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ScaleOverflow;
 
-/// The bits of a scale in half precision, rounded to nearest even.
+/// A scale in half precision, rounded to nearest even.
 #[inline]
-pub(super) fn f16_bits(scale: f32) -> Result<[u8; 2], ScaleOverflow> {
-    let half = half::f16::from_f32(scale);
+pub(super) fn f16_scale(scale: f32) -> Result<f16, ScaleOverflow> {
+    let half = f16::from_f32(scale);
     if half.is_finite() {
-        Ok(half.to_le_bytes())
+        Ok(half)
     } else {
         Err(ScaleOverflow)
     }
+}
+
+/// The bits of [`f16_scale`].
+#[inline]
+pub(super) fn f16_bits(scale: f32) -> Result<[u8; 2], ScaleOverflow> {
+    f16_scale(scale).map(f16::to_le_bytes)
 }
 
 /// The place of the value with the largest magnitude, the first one of equals.
