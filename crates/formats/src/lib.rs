@@ -6,12 +6,17 @@
 pub mod bytes;
 pub mod dtype;
 pub mod gguf;
+pub mod hf;
+mod json;
 mod replace;
+pub mod safetensors;
 mod sniff;
+mod tensor_info;
 
 pub use bytes::SharedBytes;
 pub use dtype::DType;
 pub use sniff::Looks;
+pub use tensor_info::{TensorInfo, TensorType};
 
 /// A tensor as it lies in a file: name, type, shape and bytes.
 #[derive(Debug, Clone)]
@@ -27,6 +32,17 @@ pub struct StoredTensor {
 }
 
 impl StoredTensor {
+    /// A tensor of f32 values that is not in any file yet. `shape` should have as many values.
+    pub fn from_f32(name: &str, shape: &[usize], values: &[f32]) -> Self {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        Self {
+            name: name.to_owned(),
+            dtype: DType::F32,
+            shape: shape.to_vec(),
+            bytes: SharedBytes::from_vec(bytes.collect()),
+        }
+    }
+
     /// The number of values.
     pub fn len(&self) -> usize {
         self.shape.iter().product()

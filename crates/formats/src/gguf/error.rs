@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::tensor_info::TensorType;
 use crate::sniff::Looks;
+use crate::tensor_info::TensorType;
 
 /// A problem and the file that has it.
 #[derive(Debug, thiserror::Error)]
@@ -147,10 +147,8 @@ pub enum Problem {
         end: u64,
         length: u64,
     },
-    #[error(
-        "tensor {name:?} has the unknown type {id}; a newer version of this program may know it"
-    )]
-    UnknownTensorType { name: String, id: u32 },
+    #[error("tensor {name:?} has an {dtype}; a newer version of this program may know it")]
+    UnknownTensorType { name: String, dtype: TensorType },
     #[error("has no tensor {name:?}")]
     NoSuchTensor { name: String },
     #[error(

@@ -8,8 +8,8 @@ use super::error::{GgufError, Problem};
 use super::metadata::Metadata;
 use super::scan::{Scan, scan};
 use super::split::SplitName;
-use super::tensor_info::{TensorInfo, TensorType};
-use crate::{SharedBytes, StoredTensor};
+use crate::tensor_info::TensorInfo;
+use crate::{DType, SharedBytes, StoredTensor};
 
 /// An open GGUF model.
 ///
@@ -81,15 +81,11 @@ impl GgufFile {
     /// Reads what can be read of a model and lists all that is wrong with it.
     pub fn examine(path: &Path) -> Examination {
         let mut examination = read_parts(path);
-        let unknown = examination.model.tensors.iter().filter_map(|tensor| {
-            let TensorType::Unknown(id) = tensor.dtype else {
-                return None;
-            };
-            let name = tensor.name.clone();
-            let problem = Problem::UnknownTensorType { name, id };
-            Some(examination.model.error(tensor.part, problem))
-        });
-        let unknown: Vec<_> = unknown.collect();
+        let model = &examination.model;
+        let unknown = model.tensors.iter();
+        let unknown: Vec<_> = unknown
+            .filter_map(|tensor| model.usable(tensor).err())
+            .collect();
         examination.problems.extend(unknown);
         examination
     }
@@ -123,18 +119,12 @@ impl GgufFile {
             let name = name.to_owned();
             self.error(0, Problem::NoSuchTensor { name })
         })?;
-        let dtype = match info.dtype {
-            TensorType::Known(dtype) => dtype,
-            TensorType::Unknown(id) => {
-                let name = info.name.clone();
-                return Err(self.error(info.part, Problem::UnknownTensorType { name, id }));
-            }
-        };
+        let dtype = self.usable(info)?;
         let bytes = self.bytes_of(info).ok_or_else(|| {
             let problem = Problem::TensorCut {
                 name: info.name.clone(),
                 start: info.offset,
-                end: info.offset.saturating_add(info.byte_len.unwrap_or(0)),
+                end: info.end(),
                 length: self.parts[info.part].bytes.len() as u64,
             };
             self.error(info.part, problem)
@@ -155,6 +145,16 @@ impl GgufFile {
     /// The size of all files together.
     pub fn file_bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.bytes.len() as u64).sum()
+    }
+
+    fn usable(&self, info: &TensorInfo) -> Result<DType, GgufError> {
+        info.dtype.known().ok_or_else(|| {
+            let problem = Problem::UnknownTensorType {
+                name: info.name.clone(),
+                dtype: info.dtype,
+            };
+            self.error(info.part, problem)
+        })
     }
 
     fn bytes_of(&self, info: &TensorInfo) -> Option<SharedBytes> {

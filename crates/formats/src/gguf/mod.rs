@@ -14,15 +14,14 @@ mod file;
 mod metadata;
 mod scan;
 mod split;
-mod tensor_info;
 mod value;
 mod writer;
 
+pub use crate::tensor_info::{TensorInfo, TensorType};
 pub use error::{GgufError, Problem};
 pub use file::{Examination, GgufFile};
 pub use metadata::{FromValue, Metadata};
 pub use split::{SplitName, split_path};
-pub use tensor_info::{TensorInfo, TensorType};
 pub use value::{Array, StringArray, Value};
 pub use writer::{Builder, PlannedTensor, Split, WriteError};
 

@@ -8,10 +8,10 @@ use std::path::Path;
 use super::cursor::Cursor;
 use super::error::Problem;
 use super::metadata::Metadata;
-use super::tensor_info::{TensorInfo, TensorType};
 use super::value::Value;
 use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC};
 use crate::sniff::sniff;
+use crate::tensor_info::{TensorInfo, TensorType};
 
 /// Dimensions a tensor can have in ggml.
 const MAX_DIMS: u32 = 4;
@@ -155,7 +155,7 @@ impl Scan {
                     None => Err("it would be too large"),
                 }
             }
-            (Some(_), TensorType::Unknown(_)) => Ok(None),
+            (Some(_), TensorType::Unknown(_) | TensorType::Unsupported(_)) => Ok(None),
             (None, _) => Err("it would be too large"),
         };
         let byte_len = size.unwrap_or_else(|why| {
@@ -204,7 +204,7 @@ impl Scan {
         for tensor in by_offset {
             let start = tensor.offset;
             // Of a tensor of unknown size only the start can be checked.
-            let end = start.saturating_add(tensor.byte_len.unwrap_or(0));
+            let end = tensor.end();
             if end > length {
                 cut.push((tensor.name.as_str(), start, end));
             }
