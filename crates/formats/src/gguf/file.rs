@@ -71,23 +71,17 @@ impl GgufFile {
     /// # Errors
     /// As [`GgufFile::open`].
     pub fn from_bytes(name: &str, bytes: SharedBytes) -> Result<Self, GgufError> {
-        let path = PathBuf::from(name);
-        let scanned = scan(&bytes, &path);
-        let mut examination = Examination::default();
-        examination.add_part(Part { path, bytes }, scanned);
-        examination.into_result()
+        read_bytes(name, bytes).into_result()
     }
 
     /// Reads what can be read of a model and lists all that is wrong with it.
     pub fn examine(path: &Path) -> Examination {
-        let mut examination = read_parts(path);
-        let model = &examination.model;
-        let unknown = model.tensors.iter();
-        let unknown: Vec<_> = unknown
-            .filter_map(|tensor| model.usable(tensor).err())
-            .collect();
-        examination.problems.extend(unknown);
-        examination
+        read_parts(path).with_unusable_tensors()
+    }
+
+    /// As [`GgufFile::examine`], for a model that is in memory.
+    pub fn examine_bytes(name: &str, bytes: SharedBytes) -> Examination {
+        read_bytes(name, bytes).with_unusable_tensors()
     }
 
     /// The format version of the first part.
@@ -187,6 +181,14 @@ impl SplitKeys {
             tensors: metadata.find("split.tensors.count")?,
         }))
     }
+}
+
+fn read_bytes(name: &str, bytes: SharedBytes) -> Examination {
+    let path = PathBuf::from(name);
+    let scanned = scan(&bytes, &path);
+    let mut examination = Examination::default();
+    examination.add_part(Part { path, bytes }, scanned);
+    examination
 }
 
 /// Opens the file, and the other parts when it is one of several.
@@ -327,6 +329,14 @@ impl Examination {
             };
             self.problems.push(GgufError::new(path, problem));
         }
+    }
+
+    fn with_unusable_tensors(mut self) -> Self {
+        let tensors = self.model.tensors.iter();
+        let problems = tensors.filter_map(|tensor| self.model.usable(tensor).err());
+        let problems: Vec<_> = problems.collect();
+        self.problems.extend(problems);
+        self
     }
 
     fn into_result(mut self) -> Result<GgufFile, GgufError> {

@@ -8,7 +8,7 @@ use super::error::{CheckpointError, Problem};
 use super::locate::locate;
 use super::shard::{Shard, map, scan};
 use crate::tensor_info::{TensorInfo, TensorType};
-use crate::{SharedBytes, StoredTensor};
+use crate::{DType, SharedBytes, StoredTensor};
 
 /// An open checkpoint.
 ///
@@ -55,22 +55,17 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn from_bytes(name: &str, bytes: SharedBytes) -> Result<Self, CheckpointError> {
-        let mut examination = Examination::default();
-        examination.checkpoint.path = name.into();
-        let shard = scan(&bytes);
-        examination.add_file(name.into(), bytes, shard, None);
-        examination.into_result()
+        read_bytes(name, bytes).into_result()
     }
 
     /// Reads what can be read of a checkpoint and lists all that is wrong with it.
     pub fn examine(path: &Path) -> Examination {
-        let mut examination = read_files(path);
-        let checkpoint = &examination.checkpoint;
-        let unsupported = checkpoint.tensors.iter();
-        let unsupported = unsupported.filter_map(|tensor| checkpoint.usable(tensor).err());
-        let unsupported: Vec<_> = unsupported.collect();
-        examination.problems.extend(unsupported);
-        examination
+        read_files(path).with_unusable_tensors()
+    }
+
+    /// As [`Checkpoint::examine`], for a file that is in memory.
+    pub fn examine_bytes(name: &str, bytes: SharedBytes) -> Examination {
+        read_bytes(name, bytes).with_unusable_tensors()
     }
 
     /// The tensors, file by file in the order of their bytes.
@@ -135,7 +130,7 @@ impl Checkpoint {
         &self.metadata
     }
 
-    fn usable(&self, info: &TensorInfo) -> Result<crate::DType, CheckpointError> {
+    fn usable(&self, info: &TensorInfo) -> Result<DType, CheckpointError> {
         let dtype = match info.dtype {
             TensorType::Known(dtype) => return Ok(dtype),
             TensorType::Unsupported(dtype) => dtype,
@@ -145,6 +140,14 @@ impl Checkpoint {
         let problem = Problem::UnsupportedType { name, dtype };
         Err(CheckpointError::new(&self.files[info.part].0, problem))
     }
+}
+
+fn read_bytes(name: &str, bytes: SharedBytes) -> Examination {
+    let mut examination = Examination::default();
+    examination.checkpoint.path = name.into();
+    let shard = scan(&bytes);
+    examination.add_file(name.into(), bytes, shard, None);
+    examination
 }
 
 fn read_files(path: &Path) -> Examination {
@@ -225,6 +228,14 @@ impl Examination {
             }
         }
         self.checkpoint.files.push((path, bytes));
+    }
+
+    fn with_unusable_tensors(mut self) -> Self {
+        let tensors = self.checkpoint.tensors.iter();
+        let problems = tensors.filter_map(|tensor| self.checkpoint.usable(tensor).err());
+        let problems: Vec<_> = problems.collect();
+        self.problems.extend(problems);
+        self
     }
 
     fn into_result(mut self) -> Result<Checkpoint, CheckpointError> {
