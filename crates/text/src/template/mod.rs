@@ -1,0 +1,82 @@
+//! Chat templates: a conversation in, the prompt's text out, as the reference renders it.
+//!
+//! A template comes with the model file and is a program from outside: it cannot run on for ever,
+//! recurse without end or write without limit. It has no access to files or the network.
+//!
+//! Does not make tokens; [`crate::prompt`] does that with the rendered text.
+
+mod clock;
+mod environment;
+mod error;
+mod json;
+mod methods;
+mod python;
+mod request;
+mod sources;
+mod thinking;
+
+use minijinja::Environment;
+use minijinja::value::Serde;
+use serde_json::{Map, Value};
+
+pub use error::TemplateError;
+pub use request::{ChatRequest, Content, FunctionCall, Message, MessageToolCall};
+pub use thinking::{THINK_CLOSE, THINK_OPEN, ThinkingState};
+
+/// A compiled chat template.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    /// Variables that come from the model, such as `bos_token`. A request's own come first.
+    variables: Map<String, Value>,
+}
+
+impl ChatTemplate {
+    /// Compiles a template.
+    ///
+    /// ```
+    /// use tidemill_text::{ChatRequest, ChatTemplate, Message};
+    ///
+    /// let source = "{% for m in messages %}{{ m.role }}: {{ m.content|trim }}\n{% endfor %}";
+    /// let template = ChatTemplate::new(source)?;
+    /// let request = ChatRequest::new(vec![Message::new("user", " hello ")]);
+    /// assert_eq!(template.render(&request)?, "user: hello\n");
+    /// # Ok::<(), tidemill_text::TemplateError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the template has a mistake; the error names the line.
+    pub fn new(source: &str) -> Result<Self, TemplateError> {
+        Ok(Self {
+            environment: environment::compile(source)?,
+            variables: Map::new(),
+        })
+    }
+
+    /// Sets a variable for all renderings, such as `bos_token`.
+    pub fn set_variable(&mut self, name: &str, value: impl Into<Value>) {
+        self.variables.insert(name.to_owned(), value.into());
+    }
+
+    /// Whether the template reads this variable, such as `enable_thinking`.
+    pub fn reads(&self, variable: &str) -> bool {
+        environment::reads(&self.environment, variable)
+    }
+
+    /// The prompt's text.
+    ///
+    /// # Errors
+    /// When the template refuses the conversation or does not work with it.
+    pub fn render(&self, request: &ChatRequest) -> Result<String, TemplateError> {
+        self.render_context(request.context()?)
+    }
+
+    /// Renders variables that are already in the reference's form.
+    pub(crate) fn render_context(&self, context: Value) -> Result<String, TemplateError> {
+        let mut variables = self.variables.clone();
+        if let Value::Object(context) = context {
+            variables.extend(context);
+        }
+        environment::render(&self.environment, Serde(variables).into())
+    }
+}
