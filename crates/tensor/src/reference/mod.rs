@@ -9,6 +9,7 @@ mod moe;
 
 pub use attention::rotate;
 pub use delta::{DeltaStep, chunked_delta_rule, recurrent_delta_rule, softplus};
+pub use moe::choose;
 
 use crate::batch::{Batch, PageId, StateId};
 use crate::matrix::StoredMatrix;
