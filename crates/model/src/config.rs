@@ -118,7 +118,11 @@ impl Config {
     pub fn pattern(layers: usize, interval: usize) -> Vec<LayerKind> {
         (1..=layers)
             .map(|n| {
-                if n.is_multiple_of(interval) { LayerKind::Attention } else { LayerKind::Delta }
+                if n.is_multiple_of(interval) {
+                    LayerKind::Attention
+                } else {
+                    LayerKind::Delta
+                }
             })
             .collect()
     }

@@ -16,7 +16,11 @@ pub struct Model<O: Ops> {
 impl<O: Ops> Model<O> {
     /// Joins sizes and weights.
     pub fn new(config: Config, weights: Weights<O>) -> Self {
-        Self { rotary: config.rotary.rotary(), config, weights }
+        Self {
+            rotary: config.rotary.rotary(),
+            config,
+            weights,
+        }
     }
 
     /// Whether there is a multi-token-prediction head.
@@ -41,7 +45,12 @@ impl<O: Ops> Model<O> {
         for layer in &self.weights.layers {
             fed = Some(self.layer(ops, memory, batch, layer, &mut x, fed.as_ref())?);
         }
-        ops.add_norm(&mut x, fed.as_ref(), &self.weights.norm, self.config.rms_norm_eps)
+        ops.add_norm(
+            &mut x,
+            fed.as_ref(),
+            &self.weights.norm,
+            self.config.rms_norm_eps,
+        )
     }
 
     /// The logits `[rows, vocabulary]` of some rows of a forward pass.
@@ -54,7 +63,11 @@ impl<O: Ops> Model<O> {
         hidden: &O::Tensor,
         rows: &[usize],
     ) -> Result<O::Tensor, OpError> {
-        let head = self.weights.head.as_ref().unwrap_or(&self.weights.embedding);
+        let head = self
+            .weights
+            .head
+            .as_ref()
+            .unwrap_or(&self.weights.embedding);
         let [logits] = ops.linear(&ops.select_rows(hidden, rows)?, [head])?;
         Ok(logits)
     }
@@ -73,8 +86,18 @@ impl<O: Ops> Model<O> {
         batch: &Batch,
         hidden: &O::Tensor,
     ) -> Result<Option<O::Tensor>, OpError> {
-        let Some(mtp) = &self.weights.mtp else { return Ok(None) };
-        let Mtp { embedding_norm, hidden_norm, join, layer, norm, embedding, .. } = mtp;
+        let Some(mtp) = &self.weights.mtp else {
+            return Ok(None);
+        };
+        let Mtp {
+            embedding_norm,
+            hidden_norm,
+            join,
+            layer,
+            norm,
+            embedding,
+            ..
+        } = mtp;
         let eps = self.config.rms_norm_eps;
         let table = embedding.as_ref().unwrap_or(&self.weights.embedding);
 
@@ -148,11 +171,23 @@ impl<O: Ops> Model<O> {
         x: &O::Tensor,
     ) -> Result<O::Tensor, OpError> {
         let shape = &self.config.attention;
-        let norms = (&weights.query_norm, &weights.key_norm, self.config.rms_norm_eps);
+        let norms = (
+            &weights.query_norm,
+            &weights.key_norm,
+            self.config.rms_norm_eps,
+        );
         let [query_gate, key, value] =
             ops.linear(x, [&weights.query_gate, &weights.key, &weights.value])?;
         let (query, gate) = ops.attention_inputs(
-            memory, index, batch, shape, &self.rotary, norms, query_gate, key, value,
+            memory,
+            index,
+            batch,
+            shape,
+            &self.rotary,
+            norms,
+            query_gate,
+            key,
+            value,
         )?;
         let mixed = ops.attention(memory, index, batch, shape, query, gate)?;
         let [output] = ops.linear(&mixed, [&weights.output])?;
@@ -173,8 +208,7 @@ impl<O: Ops> Model<O> {
         let DeltaNet { decay, dt_bias, .. } = weights;
         let [qkv, z, a, b] = ops.linear(x, [&weights.qkv, &weights.z, &weights.a, &weights.b])?;
         let qkv = ops.causal_conv(memory, index, batch, shape, &weights.conv, qkv)?;
-        let mixed =
-            ops.delta_rule(memory, index, batch, shape, qkv, &a, &b, decay, dt_bias)?;
+        let mixed = ops.delta_rule(memory, index, batch, shape, qkv, &a, &b, decay, dt_bias)?;
         let gated = ops.gated_norm(mixed, &z, &weights.norm, self.config.rms_norm_eps)?;
         let [output] = ops.linear(&gated, [&weights.output])?;
         Ok(output)

@@ -39,8 +39,7 @@ impl RotaryConfig {
     pub fn rotary(&self) -> Rotary {
         let half = self.dims / 2;
         let exponent = |j: usize| 2.0 * j as f64 / self.dims as f64;
-        let mut frequencies: Vec<f64> =
-            (0..half).map(|j| self.theta.powf(-exponent(j))).collect();
+        let mut frequencies: Vec<f64> = (0..half).map(|j| self.theta.powf(-exponent(j))).collect();
         let mut scale = 1.0;
         if let Some(yarn) = &self.yarn {
             let ramp = yarn.ramp(self.dims, self.theta);
@@ -49,7 +48,11 @@ impl RotaryConfig {
                 *frequency = *frequency * (1.0 - ramp[j]) + stretched * ramp[j];
             }
             scale = yarn.attention_factor.unwrap_or_else(|| {
-                if yarn.factor > 1.0 { 0.1 * yarn.factor.ln() + 1.0 } else { 1.0 }
+                if yarn.factor > 1.0 {
+                    0.1 * yarn.factor.ln() + 1.0
+                } else {
+                    1.0
+                }
             });
         }
         let axis = |j: usize| match self.sections {
@@ -79,7 +82,9 @@ impl Yarn {
         if low == high {
             high += 0.001;
         }
-        (0..dims / 2).map(|j| ((j as f64 - low) / (high - low)).clamp(0.0, 1.0)).collect()
+        (0..dims / 2)
+            .map(|j| ((j as f64 - low) / (high - low)).clamp(0.0, 1.0))
+            .collect()
     }
 }
 
@@ -88,7 +93,12 @@ mod tests {
     use super::*;
 
     fn released() -> RotaryConfig {
-        RotaryConfig { theta: 1e7, dims: 64, sections: Some([11, 11, 10]), yarn: None }
+        RotaryConfig {
+            theta: 1e7,
+            dims: 64,
+            sections: Some([11, 11, 10]),
+            yarn: None,
+        }
     }
 
     #[test]
@@ -111,7 +121,11 @@ mod tests {
             attention_factor: None,
         };
         let plain = released().rotary();
-        let stretched = RotaryConfig { yarn: Some(yarn), ..released() }.rotary();
+        let stretched = RotaryConfig {
+            yarn: Some(yarn),
+            ..released()
+        }
+        .rotary();
         for j in 0..32 {
             let ratio = plain.frequencies[j] / stretched.frequencies[j];
             match j {

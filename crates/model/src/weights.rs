@@ -88,7 +88,10 @@ pub struct DeltaNet<O: Ops> {
 }
 
 /// The two kinds of feed-forward part.
-#[expect(clippy::large_enum_variant, reason = "one value per layer, never moved in a loop")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one value per layer, never moved in a loop"
+)]
 pub enum FeedForward<O: Ops> {
     /// One gated MLP.
     Dense(MlpWeights<O::Matrix>),
@@ -145,12 +148,14 @@ impl Layer<Reference> {
         Ok(Layer {
             norm_in: ops.load_vector(self.norm_in)?,
             mixer: match self.mixer {
-                Mixer::Attention { index, weights } => {
-                    Mixer::Attention { index, weights: weights.load(ops)? }
-                }
-                Mixer::Delta { index, weights } => {
-                    Mixer::Delta { index, weights: weights.load(ops)? }
-                }
+                Mixer::Attention { index, weights } => Mixer::Attention {
+                    index,
+                    weights: weights.load(ops)?,
+                },
+                Mixer::Delta { index, weights } => Mixer::Delta {
+                    index,
+                    weights: weights.load(ops)?,
+                },
             },
             norm_mid: ops.load_vector(self.norm_mid)?,
             feed_forward: match self.feed_forward {
@@ -198,7 +203,10 @@ impl Mtp<Reference> {
             join: ops.load_matrix(self.join)?,
             layer: self.layer.load(ops)?,
             norm: ops.load_vector(self.norm)?,
-            embedding: self.embedding.map(|table| ops.load_matrix(table)).transpose()?,
+            embedding: self
+                .embedding
+                .map(|table| ops.load_matrix(table))
+                .transpose()?,
             head: self.head.map(|head| ops.load_matrix(head)).transpose()?,
         })
     }

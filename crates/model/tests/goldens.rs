@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use formats::DType;
 use formats::hf::HfConfig;
 use formats::safetensors::Checkpoint;
-use tidemill_model::bind::{config_from_hf, weights_from_checkpoint};
-use tidemill_model::Model;
 use tensor::reference::DeltaForm;
 use tensor::{Batch, HostMemory, Ops, PageId, Reference, StateId};
+use tidemill_model::Model;
+use tidemill_model::bind::{config_from_hf, weights_from_checkpoint};
 
 /// What an f32 implementation can be expected to reach on these models (their logits have a
 /// standard deviation of 2.5).
@@ -24,7 +24,9 @@ struct Golden {
 }
 
 fn directory(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/goldens")
+        .join(name)
 }
 
 impl Golden {
@@ -45,16 +47,30 @@ impl Golden {
 
     fn floats(&self, name: &str) -> Vec<f32> {
         let stored = self.expected.tensor(name).unwrap();
-        stored.bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+        stored
+            .bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+            .collect()
     }
 
     fn ids(&self, name: &str) -> Vec<u32> {
         let stored = self.expected.tensor(name).unwrap();
-        stored.bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
+        stored
+            .bytes
+            .chunks_exact(4)
+            .map(|b| u32::from_le_bytes(b.try_into().unwrap()))
+            .collect()
     }
 
     fn memory(&self, ops: &Reference) -> HostMemory {
-        ops.new_memory(&self.model.config.memory_layout(DType::F32, DType::F32, 16, 16, 2)).unwrap()
+        ops.new_memory(
+            &self
+                .model
+                .config
+                .memory_layout(DType::F32, DType::F32, 16, 16, 2),
+        )
+        .unwrap()
     }
 
     fn pages() -> Vec<PageId> {
@@ -63,7 +79,13 @@ impl Golden {
     }
 
     /// All rows' logits of `tokens` after `past` tokens.
-    fn run(&self, ops: &Reference, memory: &mut HostMemory, tokens: &[u32], past: usize) -> Vec<f32> {
+    fn run(
+        &self,
+        ops: &Reference,
+        memory: &mut HostMemory,
+        tokens: &[u32],
+        past: usize,
+    ) -> Vec<f32> {
         let mut batch = Batch::default();
         batch.push_text(tokens, past, Self::pages(), STATE);
         let hidden = self.model.forward(ops, memory, &batch).unwrap();
@@ -73,15 +95,24 @@ impl Golden {
 
     fn compare(&self, what: &str, actual: &[f32], expected: &[f32]) {
         assert_eq!(actual.len(), expected.len(), "{}: {what}", self.name);
-        let difference =
-            actual.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let difference = actual
+            .iter()
+            .zip(expected)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         println!("{}: {what}: largest difference {difference:.1e}", self.name);
-        assert!(difference < TOLERANCE, "{}: {what}: {difference}", self.name);
+        assert!(
+            difference < TOLERANCE,
+            "{}: {what}: {difference}",
+            self.name
+        );
     }
 }
 
 fn argmax(logits: &[f32]) -> u32 {
-    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as u32
+    (0..logits.len())
+        .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
+        .unwrap() as u32
 }
 
 /// Prompt in chunks of `chunk`, then 16 greedy tokens.
@@ -106,7 +137,11 @@ fn check_text(golden: &Golden, form: DeltaForm, chunk: usize) {
         last = golden.run(&ops, &mut memory, &[token], past);
         all.extend_from_slice(&last);
     }
-    assert_eq!(tokens, expected, "{}: greedy tokens after {what}", golden.name);
+    assert_eq!(
+        tokens, expected,
+        "{}: greedy tokens after {what}",
+        golden.name
+    );
     golden.compare("greedy logits", &all, &golden.floats("greedy_logits"));
 }
 
@@ -117,6 +152,166 @@ fn check_every_chunking(name: &'static str) {
     }
     check_text(&golden, DeltaForm::Chunked(64), 150);
     check_text(&golden, DeltaForm::Chunked(16), 70);
+}
+
+/// A two-token prompt (shorter than the convolution) and some greedy tokens.
+fn check_short_prompt(golden: &Golden) {
+    let ops = Reference::default();
+    let mut memory = golden.memory(&ops);
+    let mut tokens = golden.prompt[..2].to_vec();
+    tokens.extend(golden.ids("short_tokens"));
+    let mut logits = golden.run(&ops, &mut memory, &tokens[..2], 0);
+    for (index, &token) in tokens[2..].iter().enumerate() {
+        logits.extend(golden.run(&ops, &mut memory, &[token], 2 + index));
+    }
+    golden.compare("two-token prompt", &logits, &golden.floats("short_logits"));
+}
+
+/// The state that a prompt leaves in the last delta layer.
+fn check_state(golden: &Golden) {
+    let ops = Reference::default();
+    let mut memory = golden.memory(&ops);
+    golden.run(&ops, &mut memory, &golden.prompt, 0);
+    let layer = memory.layout().delta_layers - 1;
+    golden.compare(
+        "delta state",
+        memory.delta_state(layer, STATE),
+        &golden.floats("recurrent_state"),
+    );
+    // Ours is [taps - 1, channels], theirs [channels, taps - 1].
+    let theirs = golden.floats("conv_state");
+    let times = memory.layout().delta.conv_taps - 1;
+    let channels = theirs.len() / times;
+    let transposed: Vec<f32> = (0..times)
+        .flat_map(|time| (0..channels).map(move |channel| (time, channel)))
+        .map(|(time, channel)| theirs[channel * times + time])
+        .collect();
+    golden.compare(
+        "convolution state",
+        memory.conv_state(layer, STATE),
+        &transposed,
+    );
+}
+
+/// The multi-token-prediction head: every prompt position, then drafts chained from its own
+/// output.
+fn check_mtp(golden: &Golden) {
+    let ops = Reference::default();
+    let mut memory = golden.memory(&ops);
+    let model = &golden.model;
+    assert!(model.has_mtp());
+    let mut batch = Batch::default();
+    batch.push_text(&golden.prompt, 0, Golden::pages(), STATE);
+    let hidden = model.forward(&ops, &mut memory, &batch).unwrap();
+
+    let count = golden.prompt.len() - 1;
+    let earlier = ops
+        .select_rows(&hidden, &(0..count).collect::<Vec<_>>())
+        .unwrap();
+    let mut next = Batch::default();
+    next.push_text(&golden.prompt[1..], 0, Golden::pages(), STATE);
+    let drafted = model
+        .draft(&ops, &mut memory, &next, &earlier)
+        .unwrap()
+        .unwrap();
+    let expected = golden.floats("mtp_logits");
+    let first = count - expected.len() / model.config.vocab_size;
+    let rows: Vec<usize> = (first..count).collect();
+    let logits = model.draft_logits(&ops, &drafted, &rows).unwrap();
+    golden.compare("draft logits", logits.data(), &expected);
+
+    let mut hidden = ops.select_rows(&hidden, &[count]).unwrap();
+    let mut token = golden.ids("greedy_tokens")[0];
+    let (mut tokens, mut all) = (Vec::new(), Vec::new());
+    let expected = golden.ids("mtp_draft_tokens");
+    for step in 0..expected.len() {
+        let mut next = Batch::default();
+        next.push_text(&[token], count + step, Golden::pages(), STATE);
+        hidden = model
+            .draft(&ops, &mut memory, &next, &hidden)
+            .unwrap()
+            .unwrap();
+        let logits = model.draft_logits(&ops, &hidden, &[0]).unwrap();
+        token = argmax(logits.data());
+        tokens.push(token);
+        all.extend_from_slice(logits.data());
+    }
+    assert_eq!(tokens, expected, "{}: chained drafts", golden.name);
+    golden.compare(
+        "chained draft logits",
+        &all,
+        &golden.floats("mtp_draft_logits"),
+    );
+}
+
+/// Positions on three axes that differ, as an image makes them.
+fn check_image_positions(golden: &Golden) {
+    let ops = Reference::default();
+    let mut memory = golden.memory(&ops);
+    let axes = golden.ids("mrope_positions");
+    let count = axes.len() / 3;
+    let mut batch = Batch::default();
+    batch.push_text(&golden.prompt[..count], 0, Golden::pages(), STATE);
+    for (at, position) in batch.positions.iter_mut().enumerate() {
+        *position = [axes[at], axes[count + at], axes[2 * count + at]];
+    }
+    let hidden = golden.model.forward(&ops, &mut memory, &batch).unwrap();
+    let rows: Vec<usize> = (0..count).collect();
+    let logits = golden.model.logits(&ops, &hidden, &rows).unwrap();
+    golden.compare(
+        "positions on three axes",
+        logits.data(),
+        &golden.floats("mrope_logits"),
+    );
+}
+
+#[test]
+fn two_token_prompts_agree_with_transformers() {
+    for name in [
+        "moe_text",
+        "moe_composite",
+        "dense_text",
+        "qwen3_next",
+        "fp8",
+    ] {
+        check_short_prompt(&Golden::open(name, "config.json"));
+    }
+}
+
+#[test]
+fn states_agree_with_transformers() {
+    for name in [
+        "moe_text",
+        "moe_composite",
+        "dense_text",
+        "qwen3_next",
+        "fp8",
+    ] {
+        check_state(&Golden::open(name, "config.json"));
+    }
+}
+
+#[test]
+fn drafts_agree_with_transformers() {
+    for name in ["moe_text", "moe_composite", "dense_text", "qwen3_next"] {
+        check_mtp(&Golden::open(name, "config.json"));
+    }
+}
+
+#[test]
+fn positions_on_three_axes_agree_with_transformers() {
+    for name in ["moe_composite", "dense_text"] {
+        check_image_positions(&Golden::open(name, "config.json"));
+    }
+}
+
+#[test]
+fn yarn_agrees_with_transformers() {
+    let golden = Golden::open("dense_text", "config_yarn.json");
+    let ops = Reference::default();
+    let mut memory = golden.memory(&ops);
+    let logits = golden.run(&ops, &mut memory, &golden.prompt, 0);
+    golden.compare("YaRN", &logits, &golden.floats("yarn_logits"));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! Norm weights have their 1 added and decays are `-exp(A_log)` in these files already.
 
-use formats::gguf::{GgufFile, Metadata};
 use formats::StoredTensor;
+use formats::gguf::{GgufFile, Metadata};
 use tensor::{
     AttentionShape, DeltaShape, HeadOrder, MlpWeights, MoeWeights, Reference, StoredExperts,
     StoredMatrix,
@@ -27,10 +27,16 @@ pub fn config_from_gguf(file: &GgufFile) -> Result<Config, BindError> {
         "qwen3next" => Architecture::Qwen3Next,
         _ => {
             let supported = "qwen35moe, qwen35 and qwen3next";
-            return Err(BindError::Architecture { found: name.to_owned(), supported });
+            return Err(BindError::Architecture {
+                found: name.to_owned(),
+                supported,
+            });
         }
     };
-    let keys = Keys { metadata, prefix: name };
+    let keys = Keys {
+        metadata,
+        prefix: name,
+    };
 
     let blocks = keys.size("block_count")?;
     let mtp_layers = keys.find::<usize>("nextn_predict_layers")?.unwrap_or(0);
@@ -45,7 +51,13 @@ pub fn config_from_gguf(file: &GgufFile) -> Result<Config, BindError> {
     let layers = match metadata.find::<Vec<bool>>(&keys.key("attention.recurrent_layers"))? {
         Some(recurrent) if recurrent.len() >= trunk => recurrent[..trunk]
             .iter()
-            .map(|&delta| if delta { LayerKind::Delta } else { LayerKind::Attention })
+            .map(|&delta| {
+                if delta {
+                    LayerKind::Delta
+                } else {
+                    LayerKind::Attention
+                }
+            })
             .collect(),
         Some(recurrent) => {
             return Err(BindError::Field {
@@ -95,9 +107,13 @@ pub fn config_from_gguf(file: &GgufFile) -> Result<Config, BindError> {
     let vocab_size = file
         .tensor_info("token_embd.weight")
         .and_then(|info| info.shape.first().copied())
-        .ok_or_else(|| BindError::Missing { name: "token_embd.weight".to_owned() })?;
+        .ok_or_else(|| BindError::Missing {
+            name: "token_embd.weight".to_owned(),
+        })?;
     let feed_forward = match keys.find::<usize>("expert_count")?.unwrap_or(0) {
-        0 => FeedForwardKind::Dense { width: keys.size("feed_forward_length")? },
+        0 => FeedForwardKind::Dense {
+            width: keys.size("feed_forward_length")?,
+        },
         count => FeedForwardKind::Experts {
             count: size("expert_count", count)?,
             top_k: keys.size("expert_used_count")?,
@@ -149,7 +165,10 @@ impl Keys<'_> {
     /// layers may be given 0 heads.
     fn per_layer(&self, key: &str, blocks: usize) -> Result<usize, BindError> {
         let key = self.key(key);
-        let values = self.metadata.find_per_layer::<usize>(&key, blocks)?.unwrap_or_default();
+        let values = self
+            .metadata
+            .find_per_layer::<usize>(&key, blocks)?
+            .unwrap_or_default();
         let mut used = values.iter().copied().filter(|&value| value != 0);
         let first = size(&key, used.next().unwrap_or(0))?;
         if used.any(|value| value != first) {
@@ -205,7 +224,9 @@ fn rotary(keys: &Keys<'_>, head_dim: usize) -> Result<RotaryConfig, BindError> {
     };
     Ok(RotaryConfig {
         theta: keys.find::<f32>("rope.freq_base")?.map_or(1e4, f64::from),
-        dims: keys.find::<usize>("rope.dimension_count")?.unwrap_or(head_dim),
+        dims: keys
+            .find::<usize>("rope.dimension_count")?
+            .unwrap_or(head_dim),
         sections,
         yarn,
     })
@@ -225,9 +246,19 @@ impl Source for GgufFile {
 /// # Errors
 /// If a tensor is missing, has another shape than the configuration asks for, or a type that
 /// cannot be used.
-pub fn weights_from_gguf(file: &GgufFile, config: &Config) -> Result<Weights<Reference>, BindError> {
-    let bind = Bind { binder: Binder { source: file }, config };
-    let Config { vocab_size: vocab, hidden_size: hidden, .. } = *config;
+pub fn weights_from_gguf(
+    file: &GgufFile,
+    config: &Config,
+) -> Result<Weights<Reference>, BindError> {
+    let bind = Bind {
+        binder: Binder { source: file },
+        config,
+    };
+    let Config {
+        vocab_size: vocab,
+        hidden_size: hidden,
+        ..
+    } = *config;
     let mut counts = [0, 0];
     let layers = config.layers.iter().enumerate().map(|(block, &kind)| {
         let count = &mut counts[(kind == LayerKind::Attention) as usize];
@@ -238,8 +269,14 @@ pub fn weights_from_gguf(file: &GgufFile, config: &Config) -> Result<Weights<Ref
         embedding: bind.binder.matrix("token_embd.weight", vocab, hidden)?,
         layers: layers.collect::<Result<_, _>>()?,
         norm: bind.binder.vector("output_norm.weight", hidden)?,
-        head: bind.binder.optional_matrix("output.weight", vocab, hidden)?,
-        mtp: if config.mtp_layers > 0 { Some(bind.mtp(config.layers.len())?) } else { None },
+        head: bind
+            .binder
+            .optional_matrix("output.weight", vocab, hidden)?,
+        mtp: if config.mtp_layers > 0 {
+            Some(bind.mtp(config.layers.len())?)
+        } else {
+            None
+        },
     })
 }
 
@@ -257,12 +294,18 @@ impl Bind<'_> {
     ) -> Result<Layer<Reference>, BindError> {
         let hidden = self.config.hidden_size;
         Ok(Layer {
-            norm_in: self.binder.vector(&format!("blk.{block}.attn_norm.weight"), hidden)?,
+            norm_in: self
+                .binder
+                .vector(&format!("blk.{block}.attn_norm.weight"), hidden)?,
             mixer: match kind {
-                LayerKind::Attention => {
-                    Mixer::Attention { index, weights: self.attention(block)? }
-                }
-                LayerKind::Delta => Mixer::Delta { index, weights: self.delta(block)? },
+                LayerKind::Attention => Mixer::Attention {
+                    index,
+                    weights: self.attention(block)?,
+                },
+                LayerKind::Delta => Mixer::Delta {
+                    index,
+                    weights: self.delta(block)?,
+                },
             },
             norm_mid: self
                 .binder
@@ -275,12 +318,20 @@ impl Bind<'_> {
     }
 
     fn attention(&self, block: usize) -> Result<Attention<Reference>, BindError> {
-        let AttentionShape { heads, kv_heads, head_dim } = self.config.attention;
+        let AttentionShape {
+            heads,
+            kv_heads,
+            head_dim,
+        } = self.config.attention;
         let hidden = self.config.hidden_size;
         let matrix = |part: &str, rows, cols| {
-            self.binder.matrix(&format!("blk.{block}.{part}.weight"), rows, cols)
+            self.binder
+                .matrix(&format!("blk.{block}.{part}.weight"), rows, cols)
         };
-        let norm = |part: &str| self.binder.vector(&format!("blk.{block}.{part}.weight"), head_dim);
+        let norm = |part: &str| {
+            self.binder
+                .vector(&format!("blk.{block}.{part}.weight"), head_dim)
+        };
         Ok(Attention {
             query_gate: matrix("attn_q", heads * 2 * head_dim, hidden)?,
             key: matrix("attn_k", kv_heads * head_dim, hidden)?,
@@ -293,7 +344,12 @@ impl Bind<'_> {
 
     fn delta(&self, block: usize) -> Result<DeltaNet<Reference>, BindError> {
         let shape = self.config.delta;
-        let DeltaShape { value_heads, value_dim, conv_taps, .. } = shape;
+        let DeltaShape {
+            value_heads,
+            value_dim,
+            conv_taps,
+            ..
+        } = shape;
         let (hidden, channels) = (self.config.hidden_size, shape.channels());
         let name = |part: &str| format!("blk.{block}.{part}");
         let matrix = |part: &str, rows, cols| self.binder.matrix(&name(part), rows, cols);
@@ -313,7 +369,9 @@ impl Bind<'_> {
             z: matrix("attn_gate.weight", value_heads * value_dim, hidden)?,
             a,
             b,
-            conv: self.binder.vector_of(&name("ssm_conv1d.weight"), &[channels, conv_taps])?,
+            conv: self
+                .binder
+                .vector_of(&name("ssm_conv1d.weight"), &[channels, conv_taps])?,
             decay: self.binder.vector(&name("ssm_a"), value_heads)?,
             dt_bias: self.binder.vector(&name("ssm_dt.bias"), value_heads)?,
             norm: self.binder.vector(&name("ssm_norm.weight"), value_dim)?,
@@ -329,7 +387,11 @@ impl Bind<'_> {
     ) -> Result<MlpWeights<StoredMatrix>, BindError> {
         let hidden = self.config.hidden_size;
         let matrix = |part: &str, rows, cols| {
-            self.binder.matrix(&format!("blk.{block}.ffn_{part}{suffix}.weight"), rows, cols)
+            self.binder.matrix(
+                &format!("blk.{block}.ffn_{part}{suffix}.weight"),
+                rows,
+                cols,
+            )
         };
         Ok(MlpWeights {
             gate: matrix("gate", width, hidden)?,
@@ -339,8 +401,13 @@ impl Bind<'_> {
     }
 
     fn experts(&self, block: usize) -> Result<MoeWeights<StoredMatrix, StoredExperts>, BindError> {
-        let FeedForwardKind::Experts { count, top_k, width, shared_width, renormalise } =
-            self.config.feed_forward
+        let FeedForwardKind::Experts {
+            count,
+            top_k,
+            width,
+            shared_width,
+            renormalise,
+        } = self.config.feed_forward
         else {
             unreachable!("only called for experts")
         };
@@ -348,8 +415,16 @@ impl Bind<'_> {
         let name = |part: &str| format!("blk.{block}.{part}.weight");
         let stack = |part: &str, rows, cols| -> Result<StoredMatrix, BindError> {
             let tensor = self.binder.tensor(&name(part), &[count, rows, cols])?;
-            let StoredTensor { name, dtype, bytes, .. } = tensor;
-            Ok(StoredMatrix::from_parts(name, dtype, count * rows, cols, bytes)?)
+            let StoredTensor {
+                name, dtype, bytes, ..
+            } = tensor;
+            Ok(StoredMatrix::from_parts(
+                name,
+                dtype,
+                count * rows,
+                cols,
+                bytes,
+            )?)
         };
         let down = stack("ffn_down_exps", hidden, width)?;
         let experts = if self.binder.has(&name("ffn_gate_up_exps"))? {
@@ -386,7 +461,11 @@ impl Bind<'_> {
     }
 
     fn mtp(&self, block: usize) -> Result<Mtp<Reference>, BindError> {
-        let Config { vocab_size: vocab, hidden_size: hidden, .. } = *self.config;
+        let Config {
+            vocab_size: vocab,
+            hidden_size: hidden,
+            ..
+        } = *self.config;
         let name = |part: &str| format!("blk.{block}.nextn.{part}.weight");
         let index = self.config.count(LayerKind::Attention);
         Ok(Mtp {
@@ -395,8 +474,12 @@ impl Bind<'_> {
             join: self.binder.matrix(&name("eh_proj"), hidden, 2 * hidden)?,
             layer: self.layer(block, LayerKind::Attention, index)?,
             norm: self.binder.vector(&name("shared_head_norm"), hidden)?,
-            embedding: self.binder.optional_matrix(&name("embed_tokens"), vocab, hidden)?,
-            head: self.binder.optional_matrix(&name("shared_head_head"), vocab, hidden)?,
+            embedding: self
+                .binder
+                .optional_matrix(&name("embed_tokens"), vocab, hidden)?,
+            head: self
+                .binder
+                .optional_matrix(&name("shared_head_head"), vocab, hidden)?,
         })
     }
 }

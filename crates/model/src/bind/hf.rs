@@ -7,7 +7,8 @@ use formats::StoredTensor;
 use formats::hf::{HfConfig, HfQuantization, HfRope, HfTextConfig, LayerType, ModelType};
 use formats::safetensors::Checkpoint;
 use tensor::{
-    AttentionShape, DeltaShape, HeadOrder, MlpWeights, MoeWeights, Reference, StoredExperts, StoredMatrix,
+    AttentionShape, DeltaShape, HeadOrder, MlpWeights, MoeWeights, Reference, StoredExperts,
+    StoredMatrix,
 };
 
 use super::{BindError, Binder, Source, check};
@@ -30,7 +31,10 @@ pub fn config_from_hf(hf: &HfConfig, checkpoint: &Checkpoint) -> Result<Config, 
         return unsupported("attn_output_gate is false; every model of the family has the gate");
     }
     if text.hidden_act != "silu" {
-        return unsupported(&format!("hidden_act is {:?}; the family uses silu", text.hidden_act));
+        return unsupported(&format!(
+            "hidden_act is {:?}; the family uses silu",
+            text.hidden_act
+        ));
     }
     let (architecture, order) = match hf.model_type {
         ModelType::Qwen35Moe => (Architecture::Qwen35Moe, HeadOrder::Grouped),
@@ -120,9 +124,9 @@ fn fp8_block(hf: &HfConfig) -> Result<[usize; 2], BindError> {
     const WHOLE: usize = 1 << 30;
     match &hf.quantization {
         None => Ok([128, 128]),
-        Some(HfQuantization::Fp8 { weight_block_size, .. }) => {
-            Ok(weight_block_size.unwrap_or([WHOLE, WHOLE]))
-        }
+        Some(HfQuantization::Fp8 {
+            weight_block_size, ..
+        }) => Ok(weight_block_size.unwrap_or([WHOLE, WHOLE])),
         Some(HfQuantization::Other { method }) => Err(BindError::Unsupported(format!(
             "the checkpoint is quantised by {method:?}; use one in bf16 or fp8, or a GGUF file"
         ))),
@@ -158,14 +162,25 @@ pub fn weights_from_checkpoint(
     hf: &HfConfig,
     config: &Config,
 ) -> Result<Weights<Reference>, BindError> {
-    let source = HfSource { checkpoint, fp8_block: fp8_block(hf)? };
+    let source = HfSource {
+        checkpoint,
+        fp8_block: fp8_block(hf)?,
+    };
     let binder = Binder { source: &source };
     // Composite checkpoints have a vision model beside the text model; flat ones do not. The
     // tensors decide: re-exports mix flat configurations with composite names.
     let composite = binder.has("model.language_model.embed_tokens.weight")?;
-    let prefix = if composite { "model.language_model" } else { "model" };
+    let prefix = if composite {
+        "model.language_model"
+    } else {
+        "model"
+    };
     let bind = Bind { binder, config };
-    let Config { vocab_size: vocab, hidden_size: hidden, .. } = *config;
+    let Config {
+        vocab_size: vocab,
+        hidden_size: hidden,
+        ..
+    } = *config;
 
     let mut counts = [0, 0];
     let layers = config.layers.iter().enumerate().map(|(layer, &kind)| {
@@ -174,10 +189,14 @@ pub fn weights_from_checkpoint(
         bind.layer(&format!("{prefix}.layers.{layer}"), kind, *count - 1)
     });
     Ok(Weights {
-        embedding: bind.binder.matrix(&format!("{prefix}.embed_tokens.weight"), vocab, hidden)?,
+        embedding: bind
+            .binder
+            .matrix(&format!("{prefix}.embed_tokens.weight"), vocab, hidden)?,
         layers: layers.collect::<Result<_, _>>()?,
         norm: bind.zero_centred(&format!("{prefix}.norm.weight"), hidden)?,
-        head: bind.binder.optional_matrix("lm_head.weight", vocab, hidden)?,
+        head: bind
+            .binder
+            .optional_matrix("lm_head.weight", vocab, hidden)?,
         mtp: bind.mtp()?,
     })
 }
@@ -205,10 +224,17 @@ impl Bind<'_> {
         Ok(Layer {
             norm_in: self.zero_centred(&format!("{at}.input_layernorm.weight"), hidden)?,
             mixer: match kind {
-                LayerKind::Attention => Mixer::Attention { index, weights: self.attention(at)? },
-                LayerKind::Delta => Mixer::Delta { index, weights: self.delta(at)? },
+                LayerKind::Attention => Mixer::Attention {
+                    index,
+                    weights: self.attention(at)?,
+                },
+                LayerKind::Delta => Mixer::Delta {
+                    index,
+                    weights: self.delta(at)?,
+                },
             },
-            norm_mid: self.zero_centred(&format!("{at}.post_attention_layernorm.weight"), hidden)?,
+            norm_mid: self
+                .zero_centred(&format!("{at}.post_attention_layernorm.weight"), hidden)?,
             feed_forward: match self.config.feed_forward {
                 FeedForwardKind::Dense { width } => {
                     FeedForward::Dense(self.mlp(&format!("{at}.mlp"), width)?)
@@ -221,10 +247,15 @@ impl Bind<'_> {
     }
 
     fn attention(&self, at: &str) -> Result<Attention<Reference>, BindError> {
-        let AttentionShape { heads, kv_heads, head_dim } = self.config.attention;
+        let AttentionShape {
+            heads,
+            kv_heads,
+            head_dim,
+        } = self.config.attention;
         let hidden = self.config.hidden_size;
         let matrix = |part: &str, rows, cols| {
-            self.binder.matrix(&format!("{at}.self_attn.{part}.weight"), rows, cols)
+            self.binder
+                .matrix(&format!("{at}.self_attn.{part}.weight"), rows, cols)
         };
         Ok(Attention {
             query_gate: matrix("q_proj", heads * 2 * head_dim, hidden)?,
@@ -238,14 +269,24 @@ impl Bind<'_> {
 
     fn delta(&self, at: &str) -> Result<DeltaNet<Reference>, BindError> {
         let shape = self.config.delta;
-        let DeltaShape { key_heads, value_heads, key_dim, value_dim, conv_taps, .. } = shape;
+        let DeltaShape {
+            key_heads,
+            value_heads,
+            key_dim,
+            value_dim,
+            conv_taps,
+            ..
+        } = shape;
         let (hidden, channels) = (self.config.hidden_size, shape.channels());
         let name = |part: &str| format!("{at}.linear_attn.{part}");
         let matrix = |part: &str, rows, cols| self.binder.matrix(&name(part), rows, cols);
         let (qkv, z, b, a) = if self.config.architecture == Architecture::Qwen3Next {
             let rows = 2 * key_heads * key_dim + 2 * value_heads * value_dim;
             let (qkv, z) = split_qkvz(&matrix("in_proj_qkvz.weight", rows, hidden)?, &shape);
-            let (b, a) = split_ba(&matrix("in_proj_ba.weight", 2 * value_heads, hidden)?, &shape);
+            let (b, a) = split_ba(
+                &matrix("in_proj_ba.weight", 2 * value_heads, hidden)?,
+                &shape,
+            );
             (qkv, z, b, a)
         } else {
             (
@@ -261,7 +302,9 @@ impl Bind<'_> {
             z,
             a,
             b,
-            conv: self.binder.vector_of(&name("conv1d.weight"), &[channels, 1, conv_taps])?,
+            conv: self
+                .binder
+                .vector_of(&name("conv1d.weight"), &[channels, 1, conv_taps])?,
             decay: log_decay.iter().map(|a| -a.exp()).collect(),
             dt_bias: self.binder.vector(&name("dt_bias"), value_heads)?,
             norm: self.binder.vector(&name("norm.weight"), value_dim)?,
@@ -272,7 +315,8 @@ impl Bind<'_> {
     fn mlp(&self, at: &str, width: usize) -> Result<MlpWeights<StoredMatrix>, BindError> {
         let hidden = self.config.hidden_size;
         let matrix = |part: &str, rows, cols| {
-            self.binder.matrix(&format!("{at}.{part}_proj.weight"), rows, cols)
+            self.binder
+                .matrix(&format!("{at}.{part}_proj.weight"), rows, cols)
         };
         Ok(MlpWeights {
             gate: matrix("gate", width, hidden)?,
@@ -282,8 +326,13 @@ impl Bind<'_> {
     }
 
     fn moe(&self, at: &str) -> Result<MoeWeights<StoredMatrix, StoredExperts>, BindError> {
-        let FeedForwardKind::Experts { count, top_k, width, shared_width, renormalise } =
-            self.config.feed_forward
+        let FeedForwardKind::Experts {
+            count,
+            top_k,
+            width,
+            shared_width,
+            renormalise,
+        } = self.config.feed_forward
         else {
             unreachable!("only called for experts")
         };
@@ -292,11 +341,25 @@ impl Bind<'_> {
         let experts = if self.binder.has(&fused)? {
             let stack = |name: &str, rows, cols| -> Result<StoredMatrix, BindError> {
                 let tensor = self.binder.tensor(name, &[count, rows, cols])?;
-                let StoredTensor { name, dtype, bytes, .. } = tensor;
-                Ok(StoredMatrix::from_parts(name, dtype, count * rows, cols, bytes)?)
+                let StoredTensor {
+                    name, dtype, bytes, ..
+                } = tensor;
+                Ok(StoredMatrix::from_parts(
+                    name,
+                    dtype,
+                    count * rows,
+                    cols,
+                    bytes,
+                )?)
             };
             let down = stack(&format!("{at}.experts.down_proj"), hidden, width)?;
-            fused_experts(&stack(&fused, 2 * width, hidden)?, &down, count, width, hidden)
+            fused_experts(
+                &stack(&fused, 2 * width, hidden)?,
+                &down,
+                count,
+                width,
+                hidden,
+            )
         } else {
             (0..count)
                 .map(|expert| self.mlp(&format!("{at}.experts.{expert}"), width))
@@ -306,11 +369,14 @@ impl Bind<'_> {
             0 => None,
             _ => Some((
                 self.mlp(&format!("{at}.shared_expert"), shared_width)?,
-                self.binder.matrix(&format!("{at}.shared_expert_gate.weight"), 1, hidden)?,
+                self.binder
+                    .matrix(&format!("{at}.shared_expert_gate.weight"), 1, hidden)?,
             )),
         };
         Ok(MoeWeights {
-            router: self.binder.matrix(&format!("{at}.gate.weight"), count, hidden)?,
+            router: self
+                .binder
+                .matrix(&format!("{at}.gate.weight"), count, hidden)?,
             top_k,
             renormalise,
             experts: StoredExperts { experts },
@@ -320,7 +386,11 @@ impl Bind<'_> {
 
     /// The multi-token-prediction head, where the checkpoint has it.
     fn mtp(&self) -> Result<Option<Mtp<Reference>>, BindError> {
-        let Config { vocab_size: vocab, hidden_size: hidden, .. } = *self.config;
+        let Config {
+            vocab_size: vocab,
+            hidden_size: hidden,
+            ..
+        } = *self.config;
         if self.config.mtp_layers == 0 {
             return Ok(None);
         }
@@ -331,8 +401,12 @@ impl Bind<'_> {
             join: self.binder.matrix("mtp.fc.weight", hidden, 2 * hidden)?,
             layer: self.layer("mtp.layers.0", LayerKind::Attention, index)?,
             norm: self.zero_centred("mtp.norm.weight", hidden)?,
-            embedding: self.binder.optional_matrix("mtp.embed_tokens.weight", vocab, hidden)?,
-            head: self.binder.optional_matrix("mtp.lm_head.weight", vocab, hidden)?,
+            embedding: self
+                .binder
+                .optional_matrix("mtp.embed_tokens.weight", vocab, hidden)?,
+            head: self
+                .binder
+                .optional_matrix("mtp.lm_head.weight", vocab, hidden)?,
         }))
     }
 }
@@ -361,7 +435,13 @@ pub(super) fn fused_experts(
 /// qwen3_next's fused projection (section 13): per key head its q, k, v and z rows. Returns
 /// `[q of all heads, k, v]` and z, value heads grouped.
 pub fn split_qkvz(fused: &StoredMatrix, shape: &DeltaShape) -> (StoredMatrix, StoredMatrix) {
-    let DeltaShape { key_heads, value_heads, key_dim, value_dim, .. } = *shape;
+    let DeltaShape {
+        key_heads,
+        value_heads,
+        key_dim,
+        value_dim,
+        ..
+    } = *shape;
     let values = value_heads / key_heads * value_dim;
     let per_head = 2 * key_dim + 2 * values;
     let rows = |offset: usize, len: usize| {

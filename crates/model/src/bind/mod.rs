@@ -89,14 +89,20 @@ impl Binder<'_> {
 
     /// The tensor, with the expected shape; dimensions of 1 do not count.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<StoredTensor, BindError> {
-        let missing = || BindError::Missing { name: name.to_owned() };
+        let missing = || BindError::Missing {
+            name: name.to_owned(),
+        };
         let stored = self.find(name)?.ok_or_else(missing)?;
         let squeezed = |shape: &[usize]| -> Vec<usize> {
             shape.iter().copied().filter(|&dim| dim != 1).collect()
         };
         if squeezed(&stored.shape) != squeezed(shape) {
             let name = name.to_owned();
-            return Err(BindError::Shape { name, expected: shape.to_vec(), found: stored.shape });
+            return Err(BindError::Shape {
+                name,
+                expected: shape.to_vec(),
+                found: stored.shape,
+            });
         }
         Ok(stored)
     }
@@ -110,8 +116,12 @@ impl Binder<'_> {
         }
         let block = self.source.fp8_block();
         let scales = format!("{name}_scale_inv");
-        let factors = self.vector_of(&scales, &[rows.div_ceil(block[0]), cols.div_ceil(block[1])])?;
-        Ok(matrix.with_scales(BlockScales { block, factors: factors.into() })?)
+        let factors =
+            self.vector_of(&scales, &[rows.div_ceil(block[0]), cols.div_ceil(block[1])])?;
+        Ok(matrix.with_scales(BlockScales {
+            block,
+            factors: factors.into(),
+        })?)
     }
 
     fn optional_matrix(
@@ -120,7 +130,11 @@ impl Binder<'_> {
         rows: usize,
         cols: usize,
     ) -> Result<Option<StoredMatrix>, BindError> {
-        if self.has(name)? { self.matrix(name, rows, cols).map(Some) } else { Ok(None) }
+        if self.has(name)? {
+            self.matrix(name, rows, cols).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Parameters as f32.
@@ -164,8 +178,16 @@ fn multiple(field: &str, value: usize, of: usize) -> Result<(), BindError> {
 /// Checks what the forward pass takes for granted about a configuration.
 fn check(config: crate::Config) -> Result<crate::Config, BindError> {
     let (attention, delta) = (&config.attention, &config.delta);
-    multiple("the number of query heads", attention.heads, attention.kv_heads)?;
-    multiple("the number of value heads", delta.value_heads, delta.key_heads)?;
+    multiple(
+        "the number of query heads",
+        attention.heads,
+        attention.kv_heads,
+    )?;
+    multiple(
+        "the number of value heads",
+        delta.value_heads,
+        delta.key_heads,
+    )?;
     multiple("the rotary width", config.rotary.dims, 2)?;
     if config.rotary.dims > attention.head_dim {
         return Err(BindError::Field {
