@@ -178,7 +178,7 @@ def expected_outputs(case, reference, prompt):
     cache = DynamicCache(config=reference.config)
     logits = reference.run(prompt, cache)
     final = reference.final
-    rows = torch.tensor(HIDDEN_TOKENS)
+    rows = torch.tensor([row for row in HIDDEN_TOKENS if row < len(prompt)])
     golden = {
         "logits": logits,
         "hidden": torch.stack([hidden[rows] for hidden in reference.hidden[:-1]]),
@@ -203,7 +203,7 @@ def expected_outputs(case, reference, prompt):
 
     facts = {
         "state_layer": linear,
-        "hidden_tokens": HIDDEN_TOKENS,
+        "hidden_tokens": rows.tolist(),
         "greedy_margin": greedy_margin,
         "short_margin": short_margin,
     }
@@ -213,7 +213,7 @@ def expected_outputs(case, reference, prompt):
         draft_cache = DynamicCache(config=reference.mtp_config)
         drafted, _ = reference.run_mtp(final[:-1], prompt[1:], 0, draft_cache)
         golden["mtp_logits"] = drafted[-MTP_ROWS:]
-        facts["mtp_first_row"] = len(prompt) - 1 - MTP_ROWS
+        facts["mtp_first_row"] = len(drafted) - len(golden["mtp_logits"])
         hidden, token = final[-1:], tokens[0]
         drafts, draft_rows, draft_margin = [], [], float("inf")
         for step in range(DRAFT_TOKENS):
@@ -282,8 +282,18 @@ def write_json(path, value):
     path.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def narrow(value):
-    return (value.to(torch.float32) if value.is_floating_point() else value).contiguous()
+def save_golden(directory, golden, facts, prompt):
+    """golden.safetensors (in F32), golden.json and prompt.json."""
+    narrow = {
+        name: (value.to(torch.float32) if value.is_floating_point() else value).contiguous()
+        for name, value in golden.items()
+    }
+    save_file(narrow, directory / "golden.safetensors")
+    versions = {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__}
+    write_json(directory / "golden.json", facts | {"versions": versions, "prompt": "prompt.json"})
+    (directory / "prompt.json").write_text(json.dumps(prompt) + "\n")
+    for file in directory.iterdir():
+        file.chmod(0o644)  # the safetensors writer keeps its files private
 
 
 @torch.no_grad()
@@ -347,16 +357,8 @@ def make(case, out):
         longer = int(case.yarn["factor"] * case.yarn["original_max_position_embeddings"])
         changed = {"rope_parameters": case.yarn, "max_position_embeddings": longer}
         write_json(directory / "config_yarn.json", config | changed)
-    (directory / "prompt.json").write_text(json.dumps(prompt) + "\n")
-    save_file({name: narrow(value) for name, value in golden.items()}, directory / "golden.safetensors")
     facts["library_f32_reload_difference"] = reloaded_in_f32(case, directory, prompt, golden["logits"])
-    versions = {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__}
-    write_json(
-        directory / "golden.json",
-        {"note": case.note, "seed": seed, "versions": versions, "prompt": "prompt.json", **facts},
-    )
-    for file in directory.iterdir():
-        file.chmod(0o644)  # the safetensors writer keeps its files private
+    save_golden(directory, golden, {"note": case.note, "seed": seed} | facts, prompt)
     size = sum(file.stat().st_size for file in directory.iterdir())
     print(f"{case.name}: seed {seed}, {size / 1e6:.2f} MB, {shown(facts)}")
 
