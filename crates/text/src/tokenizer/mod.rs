@@ -141,12 +141,12 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// As [`Self::encode`] with [`SpecialTokens::Parse`], for text in which `guard` was put
-    /// wherever an added token must not be found. The guards themselves leave no trace.
-    pub(crate) fn encode_guarded(
+    /// As [`Self::encode`] with [`SpecialTokens::Parse`], for text in which `mark` was put
+    /// wherever an added token must not be found. The marks themselves leave no trace.
+    pub(crate) fn encode_marked(
         &self,
         text: &str,
-        guard: char,
+        mark: char,
     ) -> Result<Vec<TokenId>, TokenizerError> {
         let mut tokens = Vec::with_capacity(text.len() / 3);
         let mut scratch = Scratch::default();
@@ -154,7 +154,7 @@ impl Tokenizer {
             match segment {
                 Segment::Token(id) => tokens.push(id),
                 Segment::Text(text) => {
-                    self.encode_text(&text.replace(guard, ""), &mut scratch, &mut tokens)?;
+                    self.encode_text(&text.replace(mark, ""), &mut scratch, &mut tokens)?;
                 }
             }
         }
