@@ -193,6 +193,23 @@ impl HostMemory {
         &mut self.delta[layer][state.0 as usize * len..][..len]
     }
 
+    /// One layer's convolution states of all slots, for devices that update several at once:
+    /// `[states, taps - 1, channels]`.
+    pub fn conv_states(&mut self, layer: usize) -> &mut [f32] {
+        &mut self.conv[layer]
+    }
+
+    /// One layer's delta states of all slots: `[states, value_heads, key_dim, value_dim]`.
+    pub fn delta_states(&mut self, layer: usize) -> &mut [f32] {
+        &mut self.delta[layer]
+    }
+
+    /// One layer's encoded keys and values of all pages, for devices that write several at once:
+    /// each `[pages, kv_heads, page_tokens]` rows of one head.
+    pub fn layer_pages(&mut self, layer: usize) -> (&mut [u8], &mut [u8]) {
+        (&mut self.keys[layer], &mut self.values[layer])
+    }
+
     /// Sets a state to that of an empty sequence.
     pub fn clear_state(&mut self, state: StateId) {
         for layer in 0..self.layout.delta_layers {
