@@ -1,5 +1,7 @@
 //! What [`Builder`] writes is what [`GgufFile`] reads, and failures leave nothing behind.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::error::Error;
 use std::fs;
 use std::io::Write;

@@ -1,5 +1,7 @@
 //! `config.json` and `generation_config.json` are read as the reference library reads them.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use serde_json::{Value, json};
 use tidemill_formats::hf::{
     HfConfig, HfGenerationConfig, HfQuantization, HfYarn, LayerType, ModelType,

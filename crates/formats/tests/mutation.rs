@@ -1,6 +1,8 @@
 //! Valid files with random damage never panic, and never cost more memory than a small multiple
 //! of their size. `fuzz/` looks deeper; this runs with every `cargo test`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::error::Error;

@@ -1,5 +1,7 @@
 //! Checkpoints are found, opened and checked.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,7 @@
 //!
 //! A file is the length of a json header, the header (name, type, shape, byte range of every
 //! tensor) and the bytes. [`Checkpoint`] opens a model folder or file and hands out
-//! [`crate::StoredTensor`]s that point into the memory maps; [`write`] makes small files.
+//! [`crate::StoredTensor`]s that point into the memory maps; [`write()`] makes small files.
 //!
 //! What the tensors are called in a model is not known here.
 
