@@ -59,6 +59,9 @@ pub(super) fn encode_mxfp4(values: &[f32; 32]) -> Result<[u8; 17], ScaleOverflow
 }
 
 /// Scales the largest magnitude of each group to 6, the largest E2M1 value.
+///
+/// The bytes are ggml's but for scales at the ends of E4M3: those of 256 and more keep their mantissa
+/// here, and those just below 2^-6 round up to it.
 pub(super) fn encode_nvfp4(values: &[f32; 64]) -> Result<[u8; 36], ScaleOverflow> {
     let mut block = [0; 36];
     let (groups, _) = values.as_chunks::<16>();

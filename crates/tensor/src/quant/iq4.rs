@@ -1,8 +1,8 @@
 //! IQ4_NL and IQ4_XS: 4-bit codes for sixteen values that lie denser around zero.
 
 use super::codebooks::IQ4;
-use super::rows::{f16_at, field};
-use super::simple::unpack_nibbles;
+use super::rows::{ScaleOverflow, f16_at, f16_scale, field, index_of_largest};
+use super::simple::{pack_nibbles, unpack_nibbles};
 
 /// IQ4_NL: 32 values, `d * IQ4[q]`.
 ///
@@ -42,4 +42,44 @@ fn scaled(quants: &[u8; 16], scale: f32, out: &mut [f32; 32]) {
     for (out, q) in out.iter_mut().zip(unpack_nibbles(quants)) {
         *out = scale * f32::from(IQ4[usize::from(q)]);
     }
+}
+
+/// Maps the largest magnitude to near the ends of the table, in several ways, and takes the one that
+/// has the least squared error once its scale is fitted to its codes.
+pub(super) fn encode_iq4_nl(values: &[f32; 32]) -> Result<[u8; 18], ScaleOverflow> {
+    let largest = values[index_of_largest(values)];
+    let mut block = [0; 18];
+    if largest.abs() < 1e-20 {
+        block[2..].fill(0x88); // a scale of 0; the value nearest to zero, for good measure
+        return Ok(block);
+    }
+    if largest.abs() > 1e9 {
+        return Err(ScaleOverflow); // squares would overflow below
+    }
+    let mut best = (f32::NEG_INFINITY, 0.0);
+    for end in (-134..=-120).chain(106..=120) {
+        let inverse = end as f32 / largest;
+        let (mut wxq, mut wqq) = (0.0, 0.0);
+        for x in values {
+            let level = f32::from(IQ4[usize::from(nearest(x * inverse))]);
+            wxq += x * level;
+            wqq += level * level;
+        }
+        // The squared error is the sum of x^2 less this.
+        let explained = wxq * wxq / wqq;
+        if explained > best.0 {
+            best = (explained, wxq / wqq);
+        }
+    }
+    let d = f16_scale(best.1)?;
+    block[..2].copy_from_slice(&d.to_le_bytes());
+    block[2..].copy_from_slice(&pack_nibbles(&values.map(|x| nearest(x / d.to_f32()))));
+    Ok(block)
+}
+
+/// The code whose value is nearest: how many midpoints between neighbours are below.
+#[inline]
+fn nearest(level: f32) -> u8 {
+    let below = |pair: &[i8]| 2.0 * level > f32::from(i16::from(pair[0]) + i16::from(pair[1]));
+    IQ4.windows(2).map(|pair| u8::from(below(pair))).sum()
 }

@@ -39,11 +39,7 @@ pub(super) fn fit<const GROUPS: usize, const LEN: usize>(
 ) -> Result<Fit<GROUPS, LEN>, ScaleOverflow> {
     const { assert!(GROUPS * LEN == 256, "the groups make a super-block") };
     let (chunks, _) = values.as_chunks();
-    let groups: [Group<LEN>; GROUPS] = std::array::from_fn(|g| Group {
-        x: chunks[g],
-        w: weights(&chunks[g]),
-        top: limits.code,
-    });
+    let groups: [_; GROUPS] = std::array::from_fn(|g| Group::new(&chunks[g], limits));
     let lines = groups.each_ref().map(|group| group.best_line(limits));
 
     let largest = |part: fn(&Line) -> f32| lines.iter().map(part).fold(0.0, f32::max);
@@ -76,14 +72,31 @@ struct Line {
     min: f32,
 }
 
-/// The values of a group, with the weights of their squared errors and the largest code.
+/// The values of a group and what does not change while it is searched.
 struct Group<const LEN: usize> {
     x: [f32; LEN],
+    /// The weights of the squared errors.
     w: [f32; LEN],
+    /// The sum of `w`.
+    w_sum: f32,
+    /// The sum of `w * x`.
+    wx_sum: f32,
+    /// The largest code.
     top: f32,
 }
 
 impl<const LEN: usize> Group<LEN> {
+    fn new(x: &[f32; LEN], limits: &Limits) -> Self {
+        let w = weights(x);
+        Self {
+            x: *x,
+            w,
+            w_sum: sum_of::<LEN>(|i| w[i]),
+            wx_sum: sum_of::<LEN>(|i| w[i] * x[i]),
+            top: limits.code,
+        }
+    }
+
     /// The codes that decode nearest to the values.
     #[inline]
     fn codes(&self, line: Line) -> [f32; LEN] {
@@ -107,9 +120,13 @@ impl<const LEN: usize> Group<LEN> {
 
     /// The line that fits these codes best; `None` if they are all equal.
     fn line_through(&self, codes: &[f32; LEN]) -> Option<Line> {
-        let Self { x, w, .. } = self;
-        let w_sum = sum_of::<LEN>(|i| w[i]);
-        let wx = sum_of::<LEN>(|i| w[i] * x[i]);
+        let Self {
+            x,
+            w,
+            w_sum,
+            wx_sum: wx,
+            ..
+        } = self;
         let wq = sum_of::<LEN>(|i| w[i] * codes[i]);
         let wqq = sum_of::<LEN>(|i| w[i] * codes[i] * codes[i]);
         let wxq = sum_of::<LEN>(|i| w[i] * x[i] * codes[i]);
@@ -226,9 +243,9 @@ impl<const GROUPS: usize> Choice<GROUPS> {
             let Group { x, w, .. } = group;
             uu += scale * scale * sum_of::<LEN>(|i| w[i] * codes[i] * codes[i]);
             uv += scale * min * sum_of::<LEN>(|i| w[i] * codes[i]);
-            vv += min * min * sum_of::<LEN>(|i| w[i]);
+            vv += min * min * group.w_sum;
             xu += scale * sum_of::<LEN>(|i| w[i] * x[i] * codes[i]);
-            xv += min * sum_of::<LEN>(|i| w[i] * x[i]);
+            xv += min * group.wx_sum;
         }
         if vv == 0.0 {
             return (uu > 0.0).then(|| (xu / uu, 0.0));

@@ -8,7 +8,7 @@ use crate::quant::rows::{f16_at, field};
 /// the low nibble of scale 4 + i below that of minimum 4 + i; their two high bits are the top bits
 /// of bytes i and 4 + i.
 #[inline]
-pub(in super::super) fn unpack_scales_and_mins(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
+pub(in crate::quant) fn unpack_scales_and_mins(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     let (mut scales, mut mins) = ([0; 8], [0; 8]);
     for i in 0..4 {
         let (scale, min, high) = (packed[i], packed[4 + i], packed[8 + i]);
@@ -28,7 +28,7 @@ pub(in super::super) fn unpack_scales_and_mins(packed: &[u8; 12]) -> ([u8; 8], [
 /// | 16..80 | `q` | 2 bits each; a half of 128 values takes 32 bytes, its value 32 k + i in bits 2 k and 2 k + 1 of byte i |
 /// | 80..82 | `d` | scale of the scales, f16 |
 /// | 82..84 | `dmin` | scale of the minima, f16 |
-pub(in super::super) fn decode_q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
+pub(in crate::quant) fn decode_q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
     let (d, dmin) = (f16_at(block, 80), f16_at(block, 82));
     let (groups, _) = out.as_chunks_mut::<16>();
     for (g, out) in groups.iter_mut().enumerate() {
@@ -49,7 +49,7 @@ pub(in super::super) fn decode_q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
 /// The low nibbles of bytes 0..8 begin scales 0..8, the high ones scales 8..16. Byte 8 + i has the
 /// two high bits of scales i, 4 + i, 8 + i and 12 + i, lowest first.
 #[inline]
-pub(in super::super) fn unpack_q3_scales(packed: &[u8; 12]) -> [u8; 16] {
+pub(in crate::quant) fn unpack_q3_scales(packed: &[u8; 12]) -> [u8; 16] {
     std::array::from_fn(|g| {
         let low = packed[g % 8] >> (g / 8 * 4) & 15;
         let high = packed[8 + g % 4] >> (g / 4 * 2) & 3;
@@ -65,7 +65,7 @@ pub(in super::super) fn unpack_q3_scales(packed: &[u8; 12]) -> [u8; 16] {
 /// | 32..96 | `low` | low 2 bits, as in Q2_K |
 /// | 96..108 | `scales` | 16 scales of 6 bits, see [`unpack_q3_scales`] |
 /// | 108..110 | `d` | scale of the scales, f16 |
-pub(in super::super) fn decode_q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
+pub(in crate::quant) fn decode_q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
     let d = f16_at(block, 108);
     let scales = unpack_q3_scales(field(block, 96));
     let (groups, _) = out.as_chunks_mut::<16>();
@@ -89,7 +89,7 @@ pub(in super::super) fn decode_q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
 /// | 2..4 | `dmin` | scale of the minima, f16 |
 /// | 4..16 | `scales` | 8 scales and 8 minima of 6 bits, see [`unpack_scales_and_mins`] |
 /// | 16..144 | `q` | 4 bits each; every 32 bytes hold one group in the low nibbles and the next in the high ones |
-pub(in super::super) fn decode_q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
+pub(in crate::quant) fn decode_q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
     let (d, dmin) = (f16_at(block, 0), f16_at(block, 2));
     let (scales, mins) = unpack_scales_and_mins(field(block, 4));
     let quants: &[u8; 128] = field(block, 16);
@@ -113,7 +113,7 @@ pub(in super::super) fn decode_q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
 /// | 4..16 | `scales` | as in Q4_K |
 /// | 16..48 | `high` | fifth bits: bit g of byte i belongs to value i of group g |
 /// | 48..176 | `low` | low 4 bits, as in Q4_K |
-pub(in super::super) fn decode_q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
+pub(in crate::quant) fn decode_q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     let (d, dmin) = (f16_at(block, 0), f16_at(block, 2));
     let (scales, mins) = unpack_scales_and_mins(field(block, 4));
     let high: &[u8; 32] = field(block, 16);
@@ -138,7 +138,7 @@ pub(in super::super) fn decode_q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
 /// | 128..192 | `high` | bits 4 and 5; each half takes 32 bytes, its values 32 k + i in bits 2 k and 2 k + 1 of byte i |
 /// | 192..208 | `scales` | 16 signed bytes |
 /// | 208..210 | `d` | scale of the scales, f16 |
-pub(in super::super) fn decode_q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
+pub(in crate::quant) fn decode_q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     let d = f16_at(block, 208);
     let scales: &[u8; 16] = field(block, 192);
     let (runs, _) = out.as_chunks_mut::<32>();
@@ -164,7 +164,7 @@ pub(in super::super) fn decode_q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
 /// | 0..4 | `d` | scale, f32 |
 /// | 4..260 | `q` | 256 signed bytes |
 /// | 260..292 | sums | the sum of each 16 codes, i16, for products with types that have a minimum |
-pub(in super::super) fn decode_q8_k(block: &[u8; 292], out: &mut [f32; 256]) {
+pub(in crate::quant) fn decode_q8_k(block: &[u8; 292], out: &mut [f32; 256]) {
     let d = f32::from_le_bytes(*field(block, 0));
     let quants: &[u8; 256] = field(block, 4);
     for (out, q) in out.iter_mut().zip(quants) {

@@ -27,7 +27,7 @@ const Q6_K: symmetric::Limits = symmetric::Limits {
     scale: 128.0,
 };
 
-pub(in super::super) fn encode_q2_k(values: &[f32; 256]) -> Result<[u8; 84], ScaleOverflow> {
+pub(in crate::quant) fn encode_q2_k(values: &[f32; 256]) -> Result<[u8; 84], ScaleOverflow> {
     let fit = affine::fit::<16, 16>(searchable(values)?, &Q2_K)?;
     let mut block = [0; 84];
     let scales_and_mins: [u8; 16] = std::array::from_fn(|g| fit.scales[g] | fit.mins[g] << 4);
@@ -38,7 +38,7 @@ pub(in super::super) fn encode_q2_k(values: &[f32; 256]) -> Result<[u8; 84], Sca
     Ok(block)
 }
 
-pub(in super::super) fn encode_q3_k(values: &[f32; 256]) -> Result<[u8; 110], ScaleOverflow> {
+pub(in crate::quant) fn encode_q3_k(values: &[f32; 256]) -> Result<[u8; 110], ScaleOverflow> {
     let fit = symmetric::fit(searchable(values)?, &Q3_K)?;
     let codes = fit.codes.as_flattened();
     let mut block = [0; 110];
@@ -55,7 +55,7 @@ pub(in super::super) fn encode_q3_k(values: &[f32; 256]) -> Result<[u8; 110], Sc
     Ok(block)
 }
 
-pub(in super::super) fn encode_q4_k(values: &[f32; 256]) -> Result<[u8; 144], ScaleOverflow> {
+pub(in crate::quant) fn encode_q4_k(values: &[f32; 256]) -> Result<[u8; 144], ScaleOverflow> {
     let fit = affine::fit::<8, 32>(searchable(values)?, &Q4_K)?;
     let mut block = [0; 144];
     block[..2].copy_from_slice(&fit.d.to_le_bytes());
@@ -65,7 +65,7 @@ pub(in super::super) fn encode_q4_k(values: &[f32; 256]) -> Result<[u8; 144], Sc
     Ok(block)
 }
 
-pub(in super::super) fn encode_q5_k(values: &[f32; 256]) -> Result<[u8; 176], ScaleOverflow> {
+pub(in crate::quant) fn encode_q5_k(values: &[f32; 256]) -> Result<[u8; 176], ScaleOverflow> {
     let fit = affine::fit::<8, 32>(searchable(values)?, &Q5_K)?;
     let mut block = [0; 176];
     block[..2].copy_from_slice(&fit.d.to_le_bytes());
@@ -80,7 +80,7 @@ pub(in super::super) fn encode_q5_k(values: &[f32; 256]) -> Result<[u8; 176], Sc
     Ok(block)
 }
 
-pub(in super::super) fn encode_q6_k(values: &[f32; 256]) -> Result<[u8; 210], ScaleOverflow> {
+pub(in crate::quant) fn encode_q6_k(values: &[f32; 256]) -> Result<[u8; 210], ScaleOverflow> {
     let fit = symmetric::fit(searchable(values)?, &Q6_K)?;
     let mut block = [0; 210];
     for (v, code) in fit.codes.as_flattened().iter().enumerate() {
@@ -96,7 +96,7 @@ pub(in super::super) fn encode_q6_k(values: &[f32; 256]) -> Result<[u8; 210], Sc
 /// Scales the largest magnitude to -127, and rounds halves to even.
 ///
 /// Values below 4e-37 become zeros, because the inverse of their scale overflows.
-pub(in super::super) fn encode_q8_k(values: &[f32; 256]) -> Result<[u8; 292], ScaleOverflow> {
+pub(in crate::quant) fn encode_q8_k(values: &[f32; 256]) -> Result<[u8; 292], ScaleOverflow> {
     let inverse = -127.0 / values[index_of_largest(values)];
     let mut block = [0; 292];
     if !inverse.is_finite() {

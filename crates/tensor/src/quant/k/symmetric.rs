@@ -6,7 +6,7 @@
 use half::f16;
 
 use super::least_squares::{clamp_round, smallest_f16, sum_of, weights};
-use crate::quant::rows::{ScaleOverflow, f16_scale};
+use crate::quant::rows::{ScaleOverflow, f16_scale, index_of_largest};
 
 /// How often the super-block's scale is fitted again, at most.
 const REFITS: usize = 2;
@@ -93,7 +93,7 @@ impl Group {
     /// Tries several multiples of the largest magnitude as the far end of the codes, each refined by
     /// least squares.
     fn best_scale(&self) -> f32 {
-        let largest = self.x[crate::quant::rows::index_of_largest(&self.x)];
+        let largest = self.x[index_of_largest(&self.x)];
         let mut best = -largest / self.reach;
         if largest == 0.0 {
             return 0.0;
