@@ -1,0 +1,68 @@
+//! The program as a shell sees it: streams, exit codes, help.
+
+use assert_cmd::Command;
+
+fn tidemill(args: &[&str]) -> assert_cmd::assert::Assert {
+    Command::cargo_bin("tidemill")
+        .unwrap()
+        .env_remove("TIDEMILL_MODEL")
+        .args(args)
+        .assert()
+}
+
+fn stderr_of(assert: &assert_cmd::assert::Assert) -> String {
+    String::from_utf8_lossy(&assert.get_output().stderr).into_owned()
+}
+
+#[test]
+fn help_goes_to_stdout_and_names_the_exit_codes() {
+    let assert = tidemill(&["--help"]).code(0);
+    let output = assert.get_output();
+    let help = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        help.contains("convert") && help.contains("Exit codes"),
+        "{help}"
+    );
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn mistakes_end_with_their_codes() {
+    let check = |args: &[&str], code: i32, says: &str| {
+        let assert = tidemill(args).code(code);
+        let stderr = stderr_of(&assert);
+        assert!(stderr.contains(says), "{args:?}: {stderr}");
+        assert!(assert.get_output().stdout.is_empty(), "{args:?}");
+    };
+    check(&["nothing"], 2, "unrecognized subcommand");
+    check(
+        &["synth", "--arch", "gpt-2", "-o", "x.gguf"],
+        2,
+        "qwen3.5-35b-a3b",
+    );
+    check(
+        &["convert", "/does/not/exist", "-o", "x.gguf"],
+        3,
+        "/does/not/exist",
+    );
+}
+
+#[test]
+fn a_model_of_another_family_is_unsupported() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("config.json"),
+        r#"{"model_type": "llama"}"#,
+    )
+    .unwrap();
+    let target = folder.path().join("x.gguf");
+    let assert = tidemill(&[
+        "convert",
+        folder.path().to_str().unwrap(),
+        "-o",
+        target.to_str().unwrap(),
+    ])
+    .code(4);
+    assert!(stderr_of(&assert).contains("llama"));
+    assert!(!target.exists());
+}
