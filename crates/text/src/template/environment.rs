@@ -53,7 +53,7 @@ pub(super) fn compile(source: &str) -> Result<Environment<'static>, TemplateErro
     environment.add_filter("tojson", tojson);
     environment.add_filter("string", python_string);
     environment.add_test("iterable", is_iterable);
-    environment.add_test("sequence", is_sequence);
+    environment.add_test("sequence", is_iterable);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment
@@ -92,15 +92,11 @@ fn python_string(value: &Value) -> Result<Value, Error> {
     python::to_text(value).map(Value::from)
 }
 
-/// The engine counts `none` as an empty list; the reference does not.
+/// What the reference calls iterable, and a sequence: text, mappings and undefined values too,
+/// but not `none`, which the engine counts as an empty list.
 fn is_iterable(value: &Value) -> bool {
-    is_sequence(value) || value.is_undefined()
-}
-
-/// In Python, text and mappings are sequences too.
-fn is_sequence(value: &Value) -> bool {
-    use ValueKind::{Iterable, Map, Seq, String};
-    matches!(value.kind(), Seq | Iterable | Map | String)
+    use ValueKind::{Iterable, Map, Seq, String, Undefined};
+    matches!(value.kind(), Seq | Iterable | Map | String | Undefined)
 }
 
 fn raise_exception(message: &str) -> Result<Value, Error> {

@@ -149,7 +149,9 @@ impl Writer<'_> {
                 '\u{8}' => self.text.push_str("\\b"),
                 '\u{c}' => self.text.push_str("\\f"),
                 '\0'..='\u{1f}' => self.escaped(character),
-                _ if self.escape_non_ascii && !character.is_ascii() => self.escaped(character),
+                _ if self.escape_non_ascii && !matches!(character, ' '..='~') => {
+                    self.escaped(character);
+                }
                 _ => self.text.push(character),
             }
         }

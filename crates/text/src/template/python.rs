@@ -79,13 +79,26 @@ fn write_quoted(content: &str, text: &mut String) {
             '\r' => text.push_str("\\r"),
             '\t' => text.push_str("\\t"),
             _ if character == quote => text.extend(['\\', quote]),
-            _ if character.is_control() => {
-                text.push_str(&format!("\\x{:02x}", u32::from(character)));
-            }
+            _ if !is_printable(character) => text.push_str(&match u32::from(character) {
+                code @ ..=0xFF => format!("\\x{code:02x}"),
+                code @ ..=0xFFFF => format!("\\u{code:04x}"),
+                code => format!("\\U{code:08x}"),
+            }),
             _ => text.push(character),
         }
     }
     text.push(quote);
+}
+
+/// Python's `str.isprintable`, up to unassigned characters and rare format characters.
+fn is_printable(character: char) -> bool {
+    let is_format = matches!(
+        character,
+        '\u{AD}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'
+    );
+    let is_private = matches!(character, '\u{E000}'..='\u{F8FF}' | '\u{F0000}'..);
+    let is_space = character.is_whitespace() && character != ' ';
+    !(character.is_control() || is_space || is_format || is_private)
 }
 
 /// How a float that is not a number is spelled.
