@@ -85,6 +85,9 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let report = examine(&args.path);
     if args.json {
         output::json(&report)?;
+    } else if report.files.is_empty() {
+        // Nothing was found of which tables could be made.
+        return Err(Failure::BadFile(report.problems.join("\n")).into());
     } else {
         output::result(&text(&report)?)?;
     }
@@ -126,11 +129,14 @@ fn examine_gguf(path: &Path) -> Report {
         files: model.part_paths().map(Path::to_owned).collect(),
         file_bytes: model.file_bytes(),
         problems: problems.iter().map(ToString::to_string).collect(),
-        ..report(
-            path,
-            format!("GGUF version {}", model.version()),
-            model.tensors(),
-        )
+        ..report(path, gguf_format(model.version()), model.tensors())
+    }
+}
+
+fn gguf_format(version: u32) -> String {
+    match version {
+        0 => "not a GGUF file".to_owned(),
+        version => format!("GGUF version {version}"),
     }
 }
 
@@ -199,10 +205,7 @@ fn config_entries(config: &HfConfig) -> Vec<Entry> {
     let text = &config.text;
     let size = |value: usize| Value::U64(value as u64);
     let mut pairs = vec![
-        (
-            "model_type",
-            Value::String(format!("{:?}", config.model_type)),
-        ),
+        ("model_type", config.model_type.name().into()),
         ("num_hidden_layers", size(text.num_hidden_layers)),
         ("mtp_num_hidden_layers", size(text.mtp_num_hidden_layers)),
         ("hidden_size", size(text.hidden_size)),
@@ -220,8 +223,7 @@ fn config_entries(config: &HfConfig) -> Vec<Entry> {
         pairs.push(("vision_config.depth", size(vision.depth)));
     }
     if let Some(quantization) = &config.quantization {
-        let method = format!("{quantization:?}");
-        pairs.push(("quantization_config", method.into()));
+        pairs.push(("quantization_config", quantization.to_string().into()));
     }
     let pairs = pairs.iter();
     pairs
@@ -250,8 +252,9 @@ fn shorten(value: &Value) -> (Json, Option<usize>) {
         Value::I32(v) => json!(v),
         Value::U64(v) => json!(v),
         Value::I64(v) => json!(v),
-        Value::F32(v) => json!(v),
-        Value::F64(v) => json!(v),
+        // By way of text, because 0.1 as f32 is not 0.1 as f64.
+        Value::F32(v) => number(&v.to_string()),
+        Value::F64(v) => number(&v.to_string()),
         Value::Bool(v) => json!(v),
         Value::String(text) => {
             let count = text.chars().count();
@@ -266,6 +269,12 @@ fn shorten(value: &Value) -> (Json, Option<usize>) {
         }
     };
     (whole, None)
+}
+
+/// The number that `text` says, or the text where JSON has no such number.
+fn number(text: &str) -> Json {
+    let number = text.parse().ok().and_then(serde_json::Number::from_f64);
+    number.map_or_else(|| json!(text), Json::Number)
 }
 
 /// The report as tables.

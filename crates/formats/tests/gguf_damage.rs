@@ -106,12 +106,12 @@ fn headers_are_checked() {
     check(
         Raw::with(|raw| raw.key_count = Some(u64::MAX)),
         "metadata key count at byte 16 is 18446744073709551615, more than the 168 bytes left \
-         could hold; the file is damaged, download it again",
+         could hold; the file is cut off or damaged, download it again",
     );
     check(
         Raw::with(|raw| raw.tensor_count = Some(1 << 60)),
         "tensor count at byte 8 is 1152921504606846976, more than the 151 bytes left could hold; \
-         the file is damaged, download it again",
+         the file is cut off or damaged, download it again",
     );
 }
 
@@ -139,7 +139,7 @@ fn metadata_is_checked() {
     check(
         with_key(key("z", 9, &strings)),
         "metadata key \"z\": array length at byte 58 is 1099511627776, more than the 158 bytes \
-         left could hold; the file is damaged, download it again",
+         left could hold; the file is cut off or damaged, download it again",
     );
     for alignment in [0u32, 24] {
         check(

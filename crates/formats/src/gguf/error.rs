@@ -53,7 +53,7 @@ pub enum Problem {
         left: u64,
     },
     #[error(
-        "{what} at byte {offset} is {count}, more than the {left} bytes left could hold; the file is damaged, download it again"
+        "{what} at byte {offset} is {count}, more than the {left} bytes left could hold; the file is cut off or damaged, download it again"
     )]
     CountTooLarge {
         what: &'static str,

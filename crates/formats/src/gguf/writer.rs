@@ -96,7 +96,7 @@ pub struct PlannedTensor {
 /// assert_eq!(file.tensor("weight")?.shape, [2, 3]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Builder {
     metadata: Metadata,
     tensors: Vec<PlannedTensor>,
@@ -106,10 +106,20 @@ pub struct Builder {
 /// What a caller gives to produce a tensor's bytes.
 type Produced = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Builder {
     /// An empty file.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            metadata: Metadata::new(Path::new("the file to be written")),
+            tensors: Vec::new(),
+            names: HashSet::new(),
+        }
     }
 
     /// Sets a metadata value, replacing an earlier one. Keys are written in the order in which

@@ -28,6 +28,15 @@ pub enum ModelType {
 impl ModelType {
     const NAMES: &str = "qwen3_5_moe, qwen3_5_moe_text, qwen3_5, qwen3_5_text, qwen3_next";
 
+    /// The name that the reference library has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Qwen35Moe => "qwen3_5_moe",
+            Self::Qwen35 => "qwen3_5",
+            Self::Qwen3Next => "qwen3_next",
+        }
+    }
+
     fn parse(name: &str) -> Option<Self> {
         match name {
             "qwen3_5_moe" | "qwen3_5_moe_text" => Some(Self::Qwen35Moe),

@@ -40,6 +40,19 @@ impl HfQuantization {
     }
 }
 
+impl std::fmt::Display for HfQuantization {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fp8 {
+                weight_block_size: Some([rows, columns]),
+                ..
+            } => write!(f, "fp8 in blocks of {rows} x {columns}"),
+            Self::Fp8 { .. } => f.write_str("fp8"),
+            Self::Other { method } => f.write_str(method),
+        }
+    }
+}
+
 fn block(size: &[usize]) -> Result<[usize; 2], Problem> {
     const FIELD: &str = "quantization_config.weight_block_size";
     let &[rows, columns] = size else {

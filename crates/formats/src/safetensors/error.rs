@@ -33,7 +33,7 @@ pub enum Problem {
     #[error("cannot be read: {0}")]
     Io(std::io::Error),
     #[error(
-        "has no model.safetensors.index.json, no model.safetensors and no other .safetensors file; is this the folder of a downloaded checkpoint?"
+        "has no model.safetensors.index.json, no model.safetensors and no other .safetensors file; name the folder of a downloaded checkpoint, or a GGUF file by itself"
     )]
     NothingThere,
     #[error(
