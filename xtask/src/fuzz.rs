@@ -28,14 +28,20 @@ pub(crate) fn run() -> Result<Outcome> {
     if targets.is_empty() {
         bail!("`cargo fuzz list` names no target");
     }
+    let limit = format!("-max_total_time={seconds}");
     for target in &targets {
-        let limit = format!("-max_total_time={seconds}");
-        // Fuzzing instruments the code with flags that only a nightly compiler takes; this lets
-        // the pinned one take them too.
-        cargo::passes(
-            cargo::command(&["fuzz", "run", target, "--", &limit, "-rss_limit_mb=2048"])
-                .env("RUSTC_BOOTSTRAP", "1"),
-        )?;
+        let corpus = format!("fuzz/corpus/{target}");
+        let seeds = format!("fuzz/seeds/{target}");
+        std::fs::create_dir_all(&corpus).with_context(|| format!("make {corpus}"))?;
+        let mut args = vec!["fuzz", "run", target, &corpus];
+        if Path::new(&seeds).is_dir() {
+            args.push(&seeds);
+        }
+        args.extend(["--", &limit]);
+        args.extend(["-max_len=8192", "-timeout=10", "-malloc_limit_mb=256"]);
+        // The sanitizer needs flags that only a nightly compiler takes; this lets the pinned one
+        // take them too.
+        cargo::passes(cargo::command(&args).env("RUSTC_BOOTSTRAP", "1"))?;
     }
     Ok(Outcome::Passed(format!(
         "{} targets, {seconds} s each",
