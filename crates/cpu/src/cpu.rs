@@ -1,0 +1,143 @@
+//! The backend: a pool of threads, an instruction set, and what is done with activations.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::isa::Isa;
+use crate::pool::Pool;
+use crate::simd::Dispatch;
+
+/// The environment variable that forces an instruction set: `scalar`, `avx2` or `avx512`.
+const ISA_VARIABLE: &str = "TIDEMILL_ISA";
+
+/// Fewer values than this are not worth waking threads for.
+const VALUES_PER_TASK: usize = 8192;
+
+/// The op contract on this machine's processors.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tidemill_cpu::{Cpu, Pool, default_threads};
+///
+/// let cpu = Cpu::new(Arc::new(Pool::new(default_threads())))?;
+/// println!("{} with {} threads", cpu.isa(), cpu.threads());
+/// # Ok::<(), tidemill_cpu::CpuError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Cpu {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) dispatch: Dispatch,
+    pub(crate) activations: Activations,
+}
+
+/// What quantised weights are multiplied with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Activations {
+    /// For weights with an integer kernel (Q8_0, Q4_K, Q5_K, Q6_K) activations are rounded to 8
+    /// bits with a scale per 32 values. Everything else is computed in f32.
+    #[default]
+    Quantised,
+    /// Everything is computed in f32: slower, for telling rounding from mistakes.
+    Exact,
+}
+
+/// Why a backend could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CpuError {
+    /// An instruction set was asked for that the machine does not have.
+    #[error("this machine does not have {0}; it can run {best}", best = Isa::detect())]
+    IsaMissing(Isa),
+    /// The environment names an instruction set we do not know.
+    #[error("{ISA_VARIABLE}: {0}")]
+    IsaUnknown(String),
+}
+
+/// Small f32 parameters.
+#[derive(Debug, Clone)]
+pub struct Vector {
+    pub(crate) values: Vec<f32>,
+    /// As a matrix transposed, once it was needed so.
+    transposed: OnceLock<Vec<f32>>,
+}
+
+impl Vector {
+    pub(crate) fn new(values: Vec<f32>) -> Self {
+        Self {
+            values,
+            transposed: OnceLock::new(),
+        }
+    }
+
+    /// The values as `[values / cols, cols]`, transposed. A vector is used with one shape only.
+    pub(crate) fn transposed(&self, cols: usize) -> &[f32] {
+        self.transposed.get_or_init(|| {
+            let column = |col| self.values.iter().skip(col).step_by(cols).copied();
+            (0..cols).flat_map(column).collect()
+        })
+    }
+}
+
+impl Cpu {
+    /// A backend on these threads, with the widest instruction set of the machine or the one that
+    /// the environment variable `TIDEMILL_ISA` names.
+    ///
+    /// # Errors
+    /// If the variable names one that is unknown or missing.
+    pub fn new(pool: Arc<Pool>) -> Result<Self, CpuError> {
+        let isa = match std::env::var(ISA_VARIABLE) {
+            Ok(name) => name.parse().map_err(CpuError::IsaUnknown)?,
+            Err(_) => Isa::detect(),
+        };
+        Self::with_isa(pool, isa)
+    }
+
+    /// A backend on these threads with this instruction set.
+    ///
+    /// # Errors
+    /// If the machine does not have it.
+    pub fn with_isa(pool: Arc<Pool>, isa: Isa) -> Result<Self, CpuError> {
+        Ok(Self {
+            pool,
+            dispatch: Dispatch::new(isa).ok_or(CpuError::IsaMissing(isa))?,
+            activations: Activations::default(),
+        })
+    }
+
+    /// The same with another choice about activations. It holds for matrices loaded afterwards.
+    #[must_use]
+    pub fn with_activations(self, activations: Activations) -> Self {
+        Self {
+            activations,
+            ..self
+        }
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.dispatch.isa()
+    }
+
+    /// The number of threads in use.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Calls `body` for each row of `row_len` values with its number, several rows to a task.
+    pub(crate) fn for_rows<T: Send>(
+        &self,
+        values: &mut [T],
+        row_len: usize,
+        body: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        if values.is_empty() {
+            return;
+        }
+        let rows_per_task = (VALUES_PER_TASK / row_len).max(1);
+        self.pool
+            .run_chunks(values, rows_per_task * row_len, |task, rows| {
+                for (index, row) in rows.chunks_mut(row_len).enumerate() {
+                    body(task * rows_per_task + index, row);
+                }
+            });
+    }
+}

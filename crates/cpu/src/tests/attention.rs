@@ -1,0 +1,257 @@
+//! Attention over pages.
+
+use formats::DType;
+use proptest::prelude::*;
+use tensor::{
+    AttentionShape, Batch, DeltaShape, HeadOrder, HostMemory, MemoryLayout, Ops, PageId, Reference,
+    Rotary, Tensor,
+};
+
+use super::{Random, assert_close, assert_same, backends, batch, cases};
+use crate::Cpu;
+
+fn layout(shape: AttentionShape, dtype: DType, page_tokens: usize) -> MemoryLayout {
+    MemoryLayout {
+        attention_layers: 2,
+        attention: shape,
+        key_type: dtype,
+        value_type: dtype,
+        page_tokens,
+        pages: 4000 / page_tokens,
+        delta_layers: 0,
+        delta: DeltaShape {
+            key_heads: 1,
+            value_heads: 1,
+            key_dim: 1,
+            value_dim: 1,
+            conv_taps: 1,
+            order: HeadOrder::Grouped,
+        },
+        states: 8,
+    }
+}
+
+fn shape(random: &mut Random, dtype: DType) -> AttentionShape {
+    let kv_heads = 1 + random.index(3);
+    AttentionShape {
+        heads: kv_heads * (1 + random.index(9)),
+        kv_heads,
+        head_dim: if dtype.block_len() == 1 {
+            [8, 18, 64, 130][random.index(4)]
+        } else {
+            [32, 96][random.index(2)]
+        },
+    }
+}
+
+/// All inputs of both operations for `rows` rows.
+struct Case {
+    shape: AttentionShape,
+    rotary: Rotary,
+    norms: [Vec<f32>; 2],
+    query_gate: Tensor,
+    key: Tensor,
+    value: Tensor,
+}
+
+impl Case {
+    fn new(random: &mut Random, shape: AttentionShape, rows: usize) -> Self {
+        let half = shape.head_dim / 4;
+        Self {
+            shape,
+            rotary: Rotary {
+                frequencies: (0..half).map(|j| 0.5f32.powi(j as i32)).collect(),
+                axes: (0..half).map(|j| (j % 3) as u8).collect(),
+                scale: 1.1,
+            },
+            norms: [random.values(shape.head_dim), random.values(shape.head_dim)],
+            query_gate: random.tensor(rows, shape.heads * 2 * shape.head_dim),
+            key: random.tensor(rows, shape.kv_heads * shape.head_dim),
+            value: random.tensor(rows, shape.kv_heads * shape.head_dim),
+        }
+    }
+
+    /// Writes keys and values; returns queries and gates.
+    fn inputs<O>(
+        &self,
+        ops: &O,
+        memory: &mut HostMemory,
+        batch: &Batch,
+        rows: &[usize],
+    ) -> [Tensor; 2]
+    where
+        O: Ops<Tensor = Tensor, Memory = HostMemory>,
+    {
+        let norms = self
+            .norms
+            .clone()
+            .map(|norm| ops.load_vector(norm).unwrap());
+        let select = |x: &Tensor| ops.select_rows(x, rows).unwrap();
+        let (query, gate) = ops
+            .attention_inputs(
+                memory,
+                1,
+                batch,
+                &self.shape,
+                &self.rotary,
+                (&norms[0], &norms[1], 1e-6),
+                select(&self.query_gate),
+                select(&self.key),
+                select(&self.value),
+            )
+            .unwrap();
+        [query, gate]
+    }
+
+    /// Both operations.
+    fn run(&self, cpu: &Cpu, memory: &mut HostMemory, batch: &Batch, rows: &[usize]) -> Tensor {
+        let [query, gate] = self.inputs(cpu, memory, batch, rows);
+        cpu.attention(memory, 1, batch, &self.shape, query, gate)
+            .unwrap()
+    }
+}
+
+fn all_rows(batch: &Batch) -> Vec<usize> {
+    (0..batch.rows()).collect()
+}
+
+/// All keys and values of a page pool, decoded.
+fn pages(memory: &HostMemory) -> Vec<f32> {
+    let layout = memory.layout().clone();
+    let mut all = Vec::new();
+    let mut decoded = vec![0.0; layout.page_tokens * layout.attention.head_dim];
+    for page in (0..layout.pages as u32).map(PageId) {
+        for head in 0..layout.attention.kv_heads {
+            for bytes in [
+                memory.page_keys(1, page, head),
+                memory.page_values(1, page, head),
+            ] {
+                tensor::quant::decode(layout.key_type, bytes, &mut decoded).unwrap();
+                all.extend_from_slice(&decoded);
+            }
+        }
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(cases(16))]
+
+    #[test]
+    fn both_are_those_of_the_reference(
+        seed: u64,
+        spans in prop::collection::vec((0..300usize, 0..12usize), 1..4),
+    ) {
+        let mut random = Random::new(seed);
+        for dtype in [DType::F32, DType::F16, DType::BF16, DType::Q8_0] {
+            let shape = shape(&mut random, dtype);
+            let layout = layout(shape, dtype, [1, 3, 16, 64][random.index(4)]);
+            let past: Vec<_> = spans.iter().map(|(past, _)| (0, *past)).collect();
+            let all: Vec<_> = spans.iter().map(|(past, new)| (0, past + new)).collect();
+            // The same pages in all three.
+            let pages_of = batch(&all, layout.page_tokens).spans;
+            let with_pages = |mut batch: Batch| {
+                for (span, all) in batch.spans.iter_mut().zip(&pages_of) {
+                    span.pages.clone_from(&all.pages);
+                }
+                batch
+            };
+            let past = with_pages(batch(&past, layout.page_tokens));
+            let new = with_pages(batch(&spans, layout.page_tokens));
+            let (before, case) = (
+                Case::new(&mut random, shape, past.rows()),
+                Case::new(&mut random, shape, new.rows()),
+            );
+            let reference = Reference::default();
+            let mut memory = HostMemory::new(&layout).unwrap();
+            before.inputs(&reference, &mut memory, &past, &all_rows(&past));
+            let mut expected_memory = memory.clone();
+            let expected = case.inputs(&reference, &mut expected_memory, &new, &all_rows(&new));
+            let [query, gate] = expected.clone();
+            let attended = reference
+                .attention(&expected_memory, 1, &new, &shape, query, gate)
+                .unwrap();
+            for cpu in backends(3) {
+                let mut memory = memory.clone();
+                let found = case.inputs(&cpu, &mut memory, &new, &all_rows(&new));
+                assert_close("queries", found[0].data(), expected[0].data(), 1e-5);
+                assert_same("gates", found[1].data(), expected[1].data());
+                let step = if dtype == DType::F32 { 1e-5 } else { 1e-2 };
+                assert_close("pages", &pages(&memory), &pages(&expected_memory), step);
+                // Rounding of keys may differ, so compare on the reference's memory.
+                let [query, gate] = expected.clone();
+                let out = cpu.attention(&expected_memory, 1, &new, &shape, query, gate).unwrap();
+                assert_close(&format!("{dtype}"), out.data(), attended.data(), 2e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn a_span_does_not_depend_on_the_road(
+        seed: u64,
+        lengths in prop::collection::vec(1..300usize, 1..3),
+    ) {
+        let mut random = Random::new(seed);
+        for dtype in [DType::F32, DType::F16, DType::Q8_0] {
+            let shape = shape(&mut random, dtype);
+            let spans: Vec<_> = lengths.iter().map(|len| (0, *len)).collect();
+            let whole = batch(&spans, 64);
+            let case = Case::new(&mut random, shape, whole.rows());
+            for (one, three) in backends(1).iter().zip(backends(3)) {
+                let mut memory = HostMemory::new(&layout(shape, dtype, 64)).unwrap();
+                let expected = case.run(one, &mut memory, &whole, &all_rows(&whole));
+                for (cpu, page_tokens) in [(one, 16), (&three, 7), (&three, 64)] {
+                    let paged = batch(&spans, page_tokens);
+                    let mut memory = HostMemory::new(&layout(shape, dtype, page_tokens)).unwrap();
+                    for span in &paged.spans {
+                        let mut at = span.rows.start;
+                        while at < span.rows.end {
+                            let end = span.rows.end.min(at + 1 + random.index(120));
+                            let rows: Vec<usize> = (at..end).collect();
+                            let past = at - span.rows.start;
+                            let mut part = Batch::default();
+                            part.push_text(&vec![0; rows.len()], past, span.pages.clone(), span.state);
+                            let found = case.run(cpu, &mut memory, &part, &rows);
+                            for (index, row) in rows.iter().enumerate() {
+                                assert_same("rows", found.row(index), expected.row(*row));
+                            }
+                            at = end;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_errors() {
+    let mut random = Random::new(9);
+    let shape = AttentionShape {
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 8,
+    };
+    let mut memory = HostMemory::new(&layout(shape, DType::F16, 4)).unwrap();
+    let good = batch(&[(0, 3), (2, 1)], 4);
+    let case = Case::new(&mut random, shape, 4);
+    for cpu in backends(1) {
+        let [query, gate] = case.inputs(&cpu, &mut memory, &good, &all_rows(&good));
+        let attend = |layer, batch: &Batch, shape: &AttentionShape, query: &Tensor| {
+            cpu.attention(&memory, layer, batch, shape, query.clone(), gate.clone())
+                .is_ok()
+        };
+        assert!(attend(1, &good, &shape, &query));
+        assert!(!attend(2, &good, &shape, &query));
+        assert!(!attend(1, &good, &shape, &Tensor::zeros(4, 1)));
+        let mut other = shape;
+        other.kv_heads = 0;
+        assert!(!attend(1, &good, &other, &query));
+        other = shape;
+        other.heads = 3;
+        assert!(!attend(1, &good, &other, &query));
+        let mut beyond = good.clone();
+        beyond.spans[0].pages[0] = PageId(100_000);
+        assert!(!attend(1, &beyond, &shape, &query));
+    }
+}

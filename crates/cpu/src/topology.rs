@@ -1,0 +1,67 @@
+//! How many threads are worth starting on this machine.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+/// One thread per physical core that this process may use, and no more than its CPU quota.
+///
+/// The affinity mask and the cgroup's quota (v1 and v2) count; where the machine hides its
+/// topology, each allowed logical CPU counts as a core. Never 0.
+pub fn default_threads() -> usize {
+    // The standard library takes the mask and both cgroup versions into account.
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    allowed_cpus()
+        .and_then(|cpus| physical_cores(&cpus))
+        .map_or(allowed, |cores| cores.min(allowed))
+        .max(1)
+}
+
+/// The logical CPUs of the affinity mask.
+#[cfg(target_os = "linux")]
+fn allowed_cpus() -> Option<Vec<usize>> {
+    // SAFETY: a CPU set is plain bits, for which zero is a value; the call writes at most the
+    // given size into it. Masks longer than the set make it fail, not overflow.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) != 0 {
+            return None;
+        }
+        set
+    };
+    // SAFETY: every index asked for is below the set's size.
+    let is_set = |cpu: &usize| unsafe { libc::CPU_ISSET(*cpu, &set) };
+    Some(
+        (0..8 * size_of::<libc::cpu_set_t>())
+            .filter(is_set)
+            .collect(),
+    )
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allowed_cpus() -> Option<Vec<usize>> {
+    None
+}
+
+/// How many distinct cores the CPUs belong to; `None` if the system does not say.
+fn physical_cores(cpus: &[usize]) -> Option<usize> {
+    let core_of = |cpu: &usize| {
+        let folder = format!("/sys/devices/system/cpu/cpu{cpu}/topology");
+        fs::read_to_string(format!("{folder}/core_cpus_list"))
+            .or_else(|_| fs::read_to_string(format!("{folder}/thread_siblings_list")))
+            .ok()
+    };
+    let cores: Option<BTreeSet<String>> = cpus.iter().map(core_of).collect();
+    cores.map(|cores| cores.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_no_more_threads_than_allowed_cpus() {
+        let threads = default_threads();
+        assert!(threads >= 1);
+        assert!(threads <= std::thread::available_parallelism().map_or(1, usize::from));
+    }
+}
