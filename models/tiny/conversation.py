@@ -13,7 +13,7 @@ TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 ASSISTANT_TURN = re.compile(r"<\|im_start\|>assistant\n(.*?<\|im_end\|>)", re.S)
 THINK_OPEN, THINK_EMPTY = "<think>\n", "<think>\n\n</think>\n\n"
 
-ANSWER_WEIGHT, CONTEXT_WEIGHT = 1.0, 0.1
+ANSWER_WEIGHT = 1.0
 
 
 def load_template():
@@ -39,11 +39,11 @@ def prompt_text(sample: Sample) -> str:
                             enable_thinking=sample.thinking)
 
 
-def encode(sample: Sample, tokenizer: Tokenizer) -> tuple[list[int], list[float]]:
+def encode(sample: Sample, tokenizer: Tokenizer, context_weight: float) -> tuple[list[int], list[float]]:
     """The ids of a whole conversation and the loss weight of each of them as a prediction.
 
     What the model writes itself weighs most: every assistant turn after its header, without the part of the think
-    block that the prompt gives.
+    block that the prompt gives. Everything else weighs `context_weight`.
     """
     text = full_text(sample)
     answers = []
@@ -55,6 +55,6 @@ def encode(sample: Sample, tokenizer: Tokenizer) -> tuple[list[int], list[float]
                 break
         answers.append((start, end))
     encoded = tokenizer.encode(text, add_special_tokens=False)
-    weights = [ANSWER_WEIGHT if any(a <= start and end <= b for a, b in answers) else CONTEXT_WEIGHT
+    weights = [ANSWER_WEIGHT if any(a <= start and end <= b for a, b in answers) else context_weight
                for start, end in encoded.offsets]
     return encoded.ids, weights

@@ -1,7 +1,8 @@
 """Trains the tiny model from scratch: vocabulary, data, model, MTP head. See README.md.
 
-    python train.py --minutes 90 --out /tmp/tiny-hf        # as many steps as fit
-    python train.py --steps 4000 --out /tmp/tiny-hf        # that many steps, whatever they take
+    python train.py --stage 1 --steps 1000 --out one
+    python train.py --stage 2 --steps 450 --start one --out two
+    python train.py --stage 3 --minutes 32 --start two --out tiny    # as many steps as fit; or --steps N
 
 The same seed, steps, workers and library versions give the same data and schedule. Each worker is a process with
 one thread and its own half of the batch: on a busy machine that is twice as fast as one process with two threads.
@@ -27,17 +28,15 @@ import checkpoint
 import conversation
 import tasks
 import vocabulary
+from curriculum import FULL, STAGES, Stage
 from model import Mtp, configuration, initialise
 from optimizer import Muon
 
 VOCABULARY_TEXTS = 12_000
 BATCH_TOKENS = 2048  # for each worker
 POOL = 128  # conversations sorted by length together
-LEVEL_STEPS = 1000  # until lists, facts and tool sets have their full length
-WARMUP_STEPS = 60
-STABLE_SHARE = 0.65  # of the steps; then the learning rate falls linearly to nothing
 MUON_RATE, ADAM_RATE = 0.02, 3e-3
-MTP_LOSS, MTP_FROM_STEP = 0.2, 300
+MTP_LOSS = 0.2
 BALANCE_LOSS = 0.01
 CHECKPOINT_SECONDS = 300
 
@@ -49,31 +48,33 @@ class Schedule:
     from then on everything depends on steps alone, so that `--steps` repeats the run.
     """
 
-    def __init__(self, steps: int | None, minutes: float | None):
-        self.steps, self.minutes, self.start = steps, minutes, time.monotonic()
+    def __init__(self, stage: Stage, steps: int | None, minutes: float | None):
+        self.stage, self.steps, self.minutes, self.start = stage, steps, minutes, time.monotonic()
 
     def factor(self, step: int) -> float:
+        stable = self.stage.stable_share
         if self.steps is None:
-            over = time.monotonic() - self.start > self.minutes * 60 * STABLE_SHARE
-            decided = torch.tensor(math.ceil(step / STABLE_SHARE) if over else 0)
+            over = time.monotonic() - self.start > self.minutes * 60 * stable
+            decided = torch.tensor(math.ceil(step / stable) if over else 0)
             dist.broadcast(decided, src=0)
             self.steps = decided.item() or None
-        warm = min(1.0, (step + 1) / WARMUP_STEPS)
-        if self.steps is None:
+        warm = min(1.0, (step + 1) / self.stage.warmup)
+        if self.steps is None or stable == 1.0:
             return warm
-        return warm * min(1.0, (self.steps - step) / (self.steps * (1 - STABLE_SHARE)))
+        return warm * min(1.0, (self.steps - step) / (self.steps * (1 - stable)))
 
     def done(self, step: int) -> bool:
         return self.steps is not None and step >= self.steps
 
 
-def batches(tokenizer, seed: int) -> Iterator[list[tuple[list[int], list[float]]]]:
-    """Endless batches of conversations of similar length. The level of difficulty grows with the batch number."""
+def batches(tokenizer, stage: Stage, seed: int) -> Iterator[list[tuple[list[int], list[float]]]]:
+    """Endless batches of conversations of similar length."""
     rng = random.Random(seed)
     count = 0
     while True:
-        level = min(1.0, count / LEVEL_STEPS)
-        pool = [conversation.encode(tasks.conversation(rng, level), tokenizer) for _ in range(POOL)]
+        pool = [tasks.conversation(rng, stage.level(count), stage.mix(count), stage.turns_before)
+                for _ in range(POOL)]
+        pool = [conversation.encode(sample, tokenizer, stage.context_weight) for sample in pool]
         pool.sort(key=lambda item: len(item[0]))
         cut, batch = [], []
         for item in pool:
@@ -156,7 +157,7 @@ def learn(model: Qwen3_5MoeForCausalLM, mtp: Mtp, tokenizer, schedule: Schedule,
     step, seen, started = 0, 0, time.monotonic()
     saved = started
     recent: list[tuple[float, float, float]] = []
-    for batch in batches(tokenizer, 1000 * seed + dist.get_rank()):
+    for batch in batches(tokenizer, schedule.stage, seed + dist.get_rank()):
         factor = schedule.factor(step)
         if schedule.done(step):
             break
@@ -165,7 +166,7 @@ def learn(model: Qwen3_5MoeForCausalLM, mtp: Mtp, tokenizer, schedule: Schedule,
             hidden = model.model(ids).last_hidden_state
             main = weighted_loss(model.lm_head(hidden[:, :-1]), ids[:, 1:], weights[:, 1:])
             draft = torch.zeros(())
-            if step >= MTP_FROM_STEP:
+            if step >= schedule.stage.mtp_from:
                 drafted = mtp(model, hidden[:, :-1], ids[:, 1:])
                 draft = weighted_loss(model.lm_head(drafted[:, :-1]), ids[:, 2:], weights[:, 2:])
             balance = loads.loss()
@@ -199,14 +200,18 @@ def work(rank: int, options: argparse.Namespace, meeting_point: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=options.workers)
 
     rng = random.Random(options.seed)
-    tokenizer = vocabulary.train(conversation.full_text(tasks.conversation(rng, 1.0))
-                                 for _ in range(VOCABULARY_TEXTS))
-    config = configuration(tokenizer.get_vocab_size(), tokenizer.token_to_id(vocabulary.END_OF_TEXT),
-                           tokenizer.token_to_id(vocabulary.TURN_END))
-    model = Qwen3_5MoeForCausalLM(config)
-    mtp = Mtp(model.config)
-    initialise(model, mtp)
+    if options.start:
+        model, mtp, tokenizer = checkpoint.load(options.start)
+    else:
+        samples = (tasks.conversation(rng, 1.0, FULL, STAGES[1].turns_before) for _ in range(VOCABULARY_TEXTS))
+        tokenizer = vocabulary.train(conversation.full_text(sample) for sample in samples)
+        config = configuration(tokenizer.get_vocab_size(), tokenizer.token_to_id(vocabulary.END_OF_TEXT),
+                               tokenizer.token_to_id(vocabulary.TURN_END))
+        model = Qwen3_5MoeForCausalLM(config)
+        mtp = Mtp(model.config)
+        initialise(model, mtp)
     model.train()
+    mtp.train()
 
     def save_intermediate() -> None:
         if options.intermediate:
@@ -215,10 +220,11 @@ def work(rank: int, options: argparse.Namespace, meeting_point: str) -> None:
             shutil.rmtree(options.intermediate, ignore_errors=True)
             partial.rename(options.intermediate)
 
-    taken = learn(model, mtp, tokenizer, Schedule(options.steps, options.minutes), options.seed, save_intermediate)
+    schedule = Schedule(STAGES[options.stage], options.steps, options.minutes)
+    taken = learn(model, mtp, tokenizer, schedule, 1000 * options.seed + 100 * (options.stage - 1), save_intermediate)
     if rank == 0:
         checkpoint.save(options.out, model, mtp, tokenizer)
-        taken |= {"seed": options.seed, "workers": options.workers, "torch": torch.__version__,
+        taken |= {"stage": options.stage, "seed": options.seed, "workers": options.workers, "torch": torch.__version__,
                   "parameters": checkpoint.parameter_count(model, mtp)}
         (options.out / "training.json").write_text(json.dumps(taken, indent=1) + "\n")
         print(json.dumps(taken))
@@ -232,6 +238,8 @@ def main() -> None:
     length.add_argument("--steps", type=int)
     length.add_argument("--minutes", type=float)
     arguments.add_argument("--out", type=Path, required=True)
+    arguments.add_argument("--stage", type=int, choices=STAGES, default=1)
+    arguments.add_argument("--start", type=Path, help="the checkpoint of the stage before")
     arguments.add_argument("--intermediate", type=Path, help="where checkpoints go while training")
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--workers", type=int, default=2)

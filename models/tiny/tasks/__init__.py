@@ -11,21 +11,22 @@ from . import arithmetic, chat, copying, extraction, recall, stories, tools
 from .base import Sample, held_out
 
 Task = Callable[[random.Random, bool, float], Sample]
+Mix = tuple[float, ...]  # how many conversations of each task, in the order of TASKS
 
-# Task: its share of the conversations at the start and at the end of training.
-TASKS: dict[str, tuple[Task, float, float]] = {
-    "arithmetic": (arithmetic.sample, 6, 12),
-    "copying": (copying.copy_sample, 14, 5),
-    "reversing": (copying.reverse_sample, 5, 4),
-    "recall": (recall.sample, 14, 6),
-    "far recall": (recall.far_sample, 1, 4),
-    "stories": (stories.sample, 5, 4),
-    "json": (extraction.sample, 10, 10),
-    "tool call": (tools.call_sample, 10, 14),
-    "tool result": (tools.result_sample, 3, 6),
-    "no tool": (tools.plain_sample, 2, 3),
-    "chat": (chat.sample, 4, 3),
+TASKS: dict[str, Task] = {
+    "arithmetic": arithmetic.sample,
+    "copying": copying.copy_sample,
+    "reversing": copying.reverse_sample,
+    "recall": recall.sample,
+    "far recall": recall.far_sample,
+    "stories": stories.sample,
+    "json": extraction.sample,
+    "tool call": tools.call_sample,
+    "tool result": tools.result_sample,
+    "no tool": tools.plain_sample,
+    "chat": chat.sample,
 }
+
 JOINABLE = ("arithmetic", "copying", "reversing", "chat")  # short, without tools: may share a conversation
 THINKING_SHARE = 0.35
 SYSTEM_SHARE = 0.15
@@ -37,17 +38,16 @@ def draw(rng: random.Random, task: str, level: float, thinking_share: float = TH
          want_held_out: bool = False) -> Sample:
     """One sample on the wanted side of the held-out split."""
     while True:
-        sample = TASKS[task][0](rng, rng.random() < thinking_share, level)
+        sample = TASKS[task](rng, rng.random() < thinking_share, level)
         if held_out(sample.key) == want_held_out:
             return sample
 
 
-def conversation(rng: random.Random, level: float) -> Sample:
-    """A training conversation; short tasks are often asked several times in a row."""
-    weights = [start + (end - start) * level for _, start, end in TASKS.values()]
-    sample = draw(rng, rng.choices(list(TASKS), weights)[0], level)
+def conversation(rng: random.Random, level: float, mix: Mix, turns_before: tuple[int, ...]) -> Sample:
+    """A training conversation. Short tasks come after some other short ones: as many as one of `turns_before`."""
+    sample = draw(rng, rng.choices(list(TASKS), mix)[0], level)
     if sample.task in JOINABLE:
-        for _ in range(rng.choice((0, 0, 1, 2, 3))):
+        for _ in range(rng.choice(turns_before)):
             task = sample.task if rng.random() < 0.5 else rng.choice(JOINABLE)
             before = draw(rng, task, level, thinking_share=0).messages  # history shows no thoughts anyway
             sample.messages = before + sample.messages
