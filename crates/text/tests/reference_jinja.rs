@@ -1,5 +1,7 @@
 //! Small templates against what the reference renders from them (`tests/jinja/make_cases.py`).
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use serde_json::Value;
 use tidemill_text::{ChatRequest, ChatTemplate, Message};
 

@@ -1,5 +1,7 @@
 //! Where templates come from, what they may do, and how prompts are made with them.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::tokenizer;
@@ -52,8 +54,9 @@ fn templates_that_recurse_or_nest_without_end_are_stopped() {
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
         "recursion",
     );
-    check(&"(".repeat(100_000), "line 1");
-    check(&format!("{{{{ {} }}}}", "[".repeat(100_000)), "line 1");
+    check(&format!("{{{{ {}", "(".repeat(1000)), "line 1");
+    check(&format!("{{{{ 1{} }}}}", "|abs".repeat(100_000)), "line 1");
+    check(&"{% if 1 %}".repeat(10_000), "line 1");
     let nest = "{% set ns = namespace(x=[]) %}{% for i in range(1000) %}\
                 {% set ns.x = [ns.x] %}{% endfor %}";
     check(&format!("{nest}{{{{ ns.x|tojson }}}}"), "128 levels");

@@ -11,6 +11,7 @@ use super::error::TemplateError;
 use super::json::tojson;
 use super::methods::unknown_method;
 use super::python;
+use super::source;
 
 /// The name under which an environment holds its one template.
 const NAME: &str = "chat template";
@@ -57,7 +58,7 @@ pub(super) fn compile(source: &str) -> Result<Environment<'static>, TemplateErro
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment
-        .add_template_owned(NAME, without_generation_tags(source).into_owned())
+        .add_template_owned(NAME, source::prepare(source)?.into_owned())
         .map_err(syntax_error)?;
     Ok(environment)
 }
@@ -104,24 +105,6 @@ fn raise_exception(message: &str) -> Result<Value, Error> {
         Error::new(ErrorKind::InvalidOperation, "raised by the template")
             .with_source(Raised(message.to_owned())),
     )
-}
-
-/// Drops `{% generation %}` and its end: the reference's training marks the assistant's text with
-/// them, and they print nothing.
-fn without_generation_tags(source: &str) -> Cow<'_, str> {
-    if !source.contains("generation") {
-        return Cow::Borrowed(source);
-    }
-    let tag = regex::Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
-        .expect("the pattern is valid");
-    tag.replace_all(source, |found: &regex::Captures<'_>| {
-        let kind = if found.get(2).is_some() {
-            "endif"
-        } else {
-            "if true"
-        };
-        format!("{{%{} {kind} {}%}}", &found[1], &found[3])
-    })
 }
 
 /// A buffer that refuses to grow over the limit.

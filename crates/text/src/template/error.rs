@@ -26,6 +26,19 @@ pub enum TemplateError {
         /// What the parser says.
         message: String,
     },
+    /// The template is larger than any sensible one.
+    #[error(
+        "the chat template has more than {limit} {what} (line {line}), which is not safe to \
+         compile; use another with --chat-template-file"
+    )]
+    TooComplex {
+        /// Counted from 1.
+        line: usize,
+        /// What there is too much of.
+        what: &'static str,
+        /// How much may be.
+        limit: usize,
+    },
     /// The template itself refuses the conversation (`raise_exception`).
     #[error("the chat template refuses this conversation: {message} (line {line})")]
     Raised {

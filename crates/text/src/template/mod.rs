@@ -1,7 +1,9 @@
 //! Chat templates: a conversation in, the prompt's text out, as the reference renders it.
 //!
-//! A template comes with the model file and is a program from outside: it cannot run on for ever,
-//! recurse without end or write without limit. It has no access to files or the network.
+//! A template comes with the model file and is a program from outside. It has no access to files
+//! or the network, and its size, steps, recursion and output are limited. Two things the engine
+//! cannot limit: the memory of values that a template builds up (`x ~ x` again and again), and
+//! how deep it nests them. So templates are as trusted as model files: not taken from requests.
 //!
 //! Does not make tokens; [`crate::prompt`] does that with the rendered text.
 
@@ -12,6 +14,7 @@ mod json;
 mod methods;
 mod python;
 mod request;
+mod source;
 mod sources;
 mod thinking;
 
