@@ -81,7 +81,8 @@ pub(crate) fn run(args: &ConvertArgs, global: &Global) -> anyhow::Result<()> {
     file.write(&args.output, |slot, dtype, out, report| {
         let source = source::of(slot, &weights, &config)?;
         stream::write(&source, dtype, out, report)
-    })
+    })?;
+    Ok(output::result(&args.output.display().to_string())?)
 }
 
 fn name(args: &ConvertArgs) -> String {

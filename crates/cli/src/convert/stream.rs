@@ -1,16 +1,12 @@
-//! Writes a tensor row by row in its new type, in parallel, a few megabytes at a time.
+//! Writes a tensor of the checkpoint in its new type.
 
 use std::io::Write;
 
 use formats::DType;
-use rayon::prelude::*;
 use tensor::quant::{self, QuantError};
 
 use super::source::{Rows, Source};
-use crate::export::{Report, Stopped};
-
-/// Decoded values in flight: enough for many threads, little beside any model.
-const CHUNK_VALUES: usize = 4 << 20;
+use crate::export::{Report, Stopped, write_rows};
 
 /// Writes a tensor.
 pub(super) fn write(
@@ -32,38 +28,9 @@ pub(super) fn write(
     let row_bytes = dtype
         .row_bytes(cols)
         .ok_or("the type does not fit the rows")?;
-    let total = rows.len();
-    let chunk = (CHUNK_VALUES / cols.max(1)).clamp(1, total.max(1));
-    let mut bytes = vec![0; chunk * row_bytes];
-    for first in (0..total).step_by(chunk) {
-        let count = chunk.min(total - first);
-        let bytes = &mut bytes[..count * row_bytes];
-        bytes
-            .par_chunks_mut(row_bytes)
-            .enumerate()
-            .try_for_each_init(
-                || Scratch::new(cols),
-                |scratch, (index, out)| rows.encode(first + index, dtype, scratch, out),
-            )?;
-        out.write_all(bytes)?;
-        report.wrote(bytes.len())?;
-    }
-    Ok(())
-}
-
-/// Room for a row before and after its columns are reordered.
-struct Scratch {
-    stored: Vec<f32>,
-    ordered: Vec<f32>,
-}
-
-impl Scratch {
-    fn new(cols: usize) -> Self {
-        Self {
-            stored: vec![0.0; cols],
-            ordered: vec![0.0; cols],
-        }
-    }
+    write_rows(rows.len(), row_bytes, out, report, |index, out| {
+        rows.encode(index, dtype, out)
+    })
 }
 
 impl Rows<'_> {
@@ -78,13 +45,7 @@ impl Rows<'_> {
         }
     }
 
-    fn encode(
-        &self,
-        index: usize,
-        dtype: DType,
-        scratch: &mut Scratch,
-        out: &mut [u8],
-    ) -> Result<(), QuantError> {
+    fn encode(&self, index: usize, dtype: DType, out: &mut [u8]) -> Result<(), QuantError> {
         // Matrices of one tensor are all of one size (experts, or b and a).
         let height = self.matrices[0].rows();
         let row = self.rows.as_ref().map_or(index, |rows| rows[index]);
@@ -93,18 +54,13 @@ impl Rows<'_> {
             out.copy_from_slice(&matrix.bytes()[row * matrix.row_bytes()..][..out.len()]);
             return Ok(());
         }
-        matrix.decode_row(row, &mut scratch.stored);
-        let values = match &self.columns {
-            Some(columns) => {
-                for (value, &column) in scratch.ordered.iter_mut().zip(columns) {
-                    *value = scratch.stored[column];
-                }
-                &scratch.ordered
-            }
-            None => &scratch.stored,
-        };
-        check_range(dtype, values)?;
-        quant::encode(dtype, values, out)
+        let mut values = vec![0.0; matrix.cols()];
+        matrix.decode_row(row, &mut values);
+        if let Some(columns) = &self.columns {
+            values = columns.iter().map(|&column| values[column]).collect();
+        }
+        check_range(dtype, &values)?;
+        quant::encode(dtype, &values, out)
     }
 }
 

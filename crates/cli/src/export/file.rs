@@ -71,7 +71,7 @@ impl File {
         vocabulary::describe(&mut self.builder, vocabulary, self.vocab_size, template);
     }
 
-    /// Writes the file; `produce` makes the tensors' bytes, in order. Prints the file's path.
+    /// Writes the file; `produce` makes the tensors' bytes, in order.
     ///
     /// # Errors
     /// When `produce` fails, the file cannot be written, or Ctrl-C was pressed; the target is
@@ -88,7 +88,7 @@ impl File {
         };
         let started = Instant::now();
         let mut slots = self.slots.iter();
-        let paths = self.builder.write(path, Split::Never, |planned, out| {
+        self.builder.write(path, Split::Never, |planned, out| {
             report.bar.set_message(planned.name.clone());
             let slot = slots.next().ok_or("a tensor was not planned")?;
             produce(slot, planned.dtype, out, &report)
@@ -101,9 +101,6 @@ impl File {
             output::bytes(total),
             total as f64 / 1e6 / seconds.max(1e-9),
         ));
-        for path in paths {
-            output::result(&path.display().to_string())?;
-        }
         Ok(())
     }
 }

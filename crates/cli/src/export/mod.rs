@@ -9,8 +9,10 @@ mod file;
 pub(crate) mod layout;
 mod metadata;
 mod mix;
+mod stream;
 mod vocabulary;
 
 pub(crate) use file::{File, Report, Stopped};
 pub(crate) use layout::{Extras, Part, Slot};
 pub(crate) use mix::Mix;
+pub(crate) use stream::write_rows;

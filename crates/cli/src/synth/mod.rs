@@ -14,17 +14,13 @@ use std::path::PathBuf;
 use clap::Args;
 use formats::DType;
 use model::Architecture;
-use rayon::prelude::*;
 use text::tokenizer::PreTokenizer;
 
 use crate::args::Global;
-use crate::export::{Extras, File, Mix, Part, Report, Slot, Stopped};
-use crate::interrupt;
+use crate::export::{Extras, File, Mix, Part, Report, Slot, Stopped, write_rows};
+use crate::{interrupt, output};
 use presets::{PRESETS, Preset};
 use values::{Pools, Random};
-
-/// Bytes that are made and written at a time.
-const CHUNK_BYTES: usize = 32 << 20;
 
 /// The family's chat protocol, as the model that comes with the program has it.
 const CHAT_TEMPLATE: &str = include_str!("../../../../models/tiny/chat_template.jinja");
@@ -89,7 +85,8 @@ pub(crate) fn run(args: &SynthArgs, global: &Global) -> anyhow::Result<()> {
     let mut maker = Maker::new(args.seed);
     file.write(&args.output, |slot, dtype, out, report| {
         maker.write(slot, dtype, out, report)
-    })
+    })?;
+    Ok(output::result(&args.output.display().to_string())?)
 }
 
 /// Makes up tensors, each from its own stream of random numbers.
@@ -129,17 +126,10 @@ impl Maker {
         let row_bytes = dtype.row_bytes(cols).ok_or("the type does not fit the rows")?;
         // Keeps the outputs of a matrix as large as its inputs, through any number of layers.
         let pool = self.pools.get(dtype, cols, (cols as f32).sqrt().recip())?;
-        let chunk = (CHUNK_BYTES / row_bytes).clamp(1, rows);
-        let mut bytes = vec![0; chunk * row_bytes];
-        for first in (0..rows).step_by(chunk) {
-            let bytes = &mut bytes[..chunk.min(rows - first) * row_bytes];
-            bytes.par_chunks_mut(row_bytes).enumerate().for_each(|(index, row)| {
-                pool.fill(row, Random::new(&[seed, tensor, (first + index) as u64]));
-            });
-            out.write_all(bytes)?;
-            report.wrote(bytes.len())?;
-        }
-        Ok(())
+        write_rows(rows, row_bytes, out, report, |row, out| {
+            pool.fill(out, Random::new(&[seed, tensor, row as u64]));
+            Ok::<_, Stopped>(())
+        })
     }
 }
 
