@@ -1,0 +1,157 @@
+//! One answer: prefill in chunks, then token by token until it ends.
+
+use crate::engine::{Engine, EngineError, SequenceId, Work};
+use crate::sampler::{Sampler, SamplerSettings};
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model ended it.
+    Stop,
+    /// The asked number of tokens was reached.
+    Length,
+    /// The context is full.
+    ContextFull,
+}
+
+/// When an answer must end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GenerationLimits {
+    /// The most new tokens; `None` for as many as fit.
+    pub max_tokens: Option<usize>,
+    /// Tokens that end the answer (they are not part of it).
+    pub stop_tokens: Vec<u32>,
+    /// Prompt tokens per step.
+    pub prefill_chunk: usize,
+}
+
+/// Drives one sequence: [`Generation::prefill`] until it is done, then
+/// [`Generation::next_token`] until it ends. Between two calls the caller may print, stop, or run
+/// something else on the engine.
+pub struct Generation {
+    sequence: SequenceId,
+    sampler: Sampler,
+    limits: GenerationLimits,
+    prompt: Vec<u32>,
+    prefilled: usize,
+    logits: Vec<f32>,
+    /// Chosen, but not yet run through the model.
+    pending: Option<u32>,
+    generated: usize,
+}
+
+impl Generation {
+    /// Starts an answer to `prompt`, which continues `sequence`.
+    ///
+    /// # Errors
+    /// If the prompt and one token more do not fit the context. An empty prompt cannot be
+    /// answered either: there is nothing to predict from.
+    pub fn new(
+        engine: &Engine,
+        sequence: SequenceId,
+        prompt: Vec<u32>,
+        sampling: SamplerSettings,
+        limits: GenerationLimits,
+    ) -> Result<Self, EngineError> {
+        let wanted = engine.tokens(sequence)? + prompt.len() + 1;
+        if wanted > engine.context() || prompt.is_empty() {
+            return Err(EngineError::ContextFull {
+                wanted,
+                context: engine.context(),
+            });
+        }
+        let mut sampler = Sampler::new(sampling);
+        prompt.iter().for_each(|&token| sampler.saw(token));
+        Ok(Self {
+            sequence,
+            sampler,
+            limits,
+            prompt,
+            prefilled: 0,
+            logits: Vec::new(),
+            pending: None,
+            generated: 0,
+        })
+    }
+
+    /// Tells the penalties of a token before the prompt.
+    pub fn saw_earlier(&mut self, token: u32) {
+        self.sampler.saw(token);
+    }
+
+    /// Runs the next chunk of the prompt; `true` when all of it is done.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    pub fn prefill(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
+        let rest = &self.prompt[self.prefilled..];
+        if rest.is_empty() {
+            return Ok(true);
+        }
+        let chunk = rest[..rest.len().min(self.limits.prefill_chunk.max(1))].to_vec();
+        let count = chunk.len();
+        let is_last = count == rest.len();
+        let logits = if is_last { vec![count - 1] } else { Vec::new() };
+        let work = Work {
+            sequence: self.sequence,
+            tokens: chunk,
+            logits,
+        };
+        self.logits = take_logits(engine.step(&[work])?);
+        self.prefilled += count;
+        Ok(is_last)
+    }
+
+    /// How much of the prompt is done: tokens run, tokens in all.
+    pub fn prefill_progress(&self) -> (usize, usize) {
+        (self.prefilled, self.prompt.len())
+    }
+
+    /// The next token of the answer, or why there is none.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    ///
+    /// # Panics
+    /// If the prompt is not prefilled.
+    pub fn next_token(
+        &mut self,
+        engine: &mut Engine,
+    ) -> Result<Result<u32, FinishReason>, EngineError> {
+        assert_eq!(self.prefilled, self.prompt.len(), "prefill comes first");
+        if self
+            .limits
+            .max_tokens
+            .is_some_and(|most| self.generated >= most)
+        {
+            return Ok(Err(FinishReason::Length));
+        }
+        if let Some(token) = self.pending {
+            if engine.tokens(self.sequence)? >= engine.context() {
+                return Ok(Err(FinishReason::ContextFull));
+            }
+            let work = Work {
+                sequence: self.sequence,
+                tokens: vec![token],
+                logits: vec![0],
+            };
+            self.logits = take_logits(engine.step(&[work])?);
+            self.pending = None;
+        }
+        let token = self.sampler.choose(&mut self.logits);
+        if self.limits.stop_tokens.contains(&token) {
+            return Ok(Err(FinishReason::Stop));
+        }
+        self.pending = Some(token);
+        self.generated += 1;
+        Ok(Ok(token))
+    }
+}
+
+fn take_logits(outputs: Vec<tensor::Tensor>) -> Vec<f32> {
+    outputs
+        .into_iter()
+        .next()
+        .map(tensor::Tensor::into_vec)
+        .unwrap_or_default()
+}

@@ -1,0 +1,251 @@
+//! What lies at a path: a GGUF file (also a split one) or a Hugging Face checkpoint.
+//!
+//! Opening reads headers only. Weights stay where they are, in the file's memory map, until
+//! [`OpenedModel::load`] hands them to a device.
+
+use std::path::{Path, PathBuf};
+
+use formats::SharedBytes;
+use formats::gguf::{GgufError, GgufFile};
+use formats::hf::{HfConfig, HfError};
+use formats::safetensors::{Checkpoint, CheckpointError};
+use model::bind::{self, BindError};
+use model::{Config, Model, Weights};
+use tensor::{OpError, Ops, Reference};
+use text::{ChatTemplate, TemplateError, Tokenizer, TokenizerError, Vocabulary};
+
+use crate::engine::{Engine, EngineSettings};
+use crate::runner::OpsRunner;
+
+/// What can go wrong between a path and a model that computes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There is nothing there, or it cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A folder without a checkpoint.
+    #[error(
+        "{path} holds no config.json, so it is no Hugging Face checkpoint; give the folder that \
+         has it, or a .gguf file"
+    )]
+    NotACheckpoint {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The GGUF file is wrong.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// The checkpoint's tensors are wrong.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The checkpoint's configuration is wrong.
+    #[error(transparent)]
+    Hf(#[from] HfError),
+    /// The file is sound, the model is not one that we can run.
+    #[error("{path} cannot be run")]
+    Bind {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is missing or wrong.
+        source: BindError,
+    },
+    /// The vocabulary cannot be used.
+    #[error("the vocabulary of {path} cannot be used")]
+    Tokenizer {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        source: TokenizerError,
+    },
+    /// The chat template cannot be used.
+    #[error("the chat template of {path} cannot be used")]
+    Template {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        source: TemplateError,
+    },
+    /// A device refused.
+    #[error(transparent)]
+    Op(#[from] OpError),
+}
+
+/// Where a model computes.
+#[derive(Debug, Clone)]
+pub enum BackendChoice {
+    /// The scalar reference: slow, and the judge of all others.
+    Reference(Reference),
+    /// The CPU with its SIMD kernels.
+    Cpu(cpu::Cpu),
+}
+
+enum Source {
+    Gguf(GgufFile),
+    Hf {
+        config: Box<HfConfig>,
+        checkpoint: Checkpoint,
+    },
+}
+
+/// A model whose headers are read.
+pub struct OpenedModel {
+    /// Where it is, for messages.
+    pub path: PathBuf,
+    /// Its sizes.
+    pub config: Config,
+    source: Source,
+}
+
+impl OpenedModel {
+    /// Opens a GGUF file, any part of a split one, or the folder of a checkpoint.
+    ///
+    /// # Errors
+    /// If it is neither, is damaged, or is not of the family.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let read = |source| OpenError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        if !std::fs::metadata(path).map_err(read)?.is_dir() {
+            return Self::from_gguf(path.to_owned(), GgufFile::open(path)?);
+        }
+        if !path.join("config.json").is_file() {
+            return Err(OpenError::NotACheckpoint {
+                path: path.to_owned(),
+            });
+        }
+        let hf = Box::new(HfConfig::read(path)?);
+        let checkpoint = Checkpoint::open(path)?;
+        let config = bind::config_from_hf(&hf, &checkpoint).map_err(|source| OpenError::Bind {
+            path: path.to_owned(),
+            source,
+        })?;
+        let source = Source::Hf {
+            config: hf,
+            checkpoint,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            config,
+            source,
+        })
+    }
+
+    /// Opens a GGUF file that is in memory, such as one inside the program.
+    ///
+    /// # Errors
+    /// If it is damaged or not of the family.
+    pub fn from_bytes(name: &str, bytes: SharedBytes) -> Result<Self, OpenError> {
+        Self::from_gguf(PathBuf::from(name), GgufFile::from_bytes(name, bytes)?)
+    }
+
+    fn from_gguf(path: PathBuf, file: GgufFile) -> Result<Self, OpenError> {
+        match bind::config_from_gguf(&file) {
+            Ok(config) => Ok(Self {
+                path,
+                config,
+                source: Source::Gguf(file),
+            }),
+            Err(source) => Err(OpenError::Bind { path, source }),
+        }
+    }
+
+    /// The bytes of the model's files.
+    pub fn file_bytes(&self) -> u64 {
+        match &self.source {
+            Source::Gguf(file) => file.file_bytes(),
+            Source::Hf { checkpoint, .. } => checkpoint.file_bytes(),
+        }
+    }
+
+    /// The model's tokenizer.
+    ///
+    /// # Errors
+    /// If it has none, or one of another kind.
+    pub fn tokenizer(&self) -> Result<Tokenizer, OpenError> {
+        let vocabulary = match &self.source {
+            Source::Gguf(file) => Vocabulary::from_gguf(file.metadata()),
+            Source::Hf { .. } => Vocabulary::from_hugging_face(&self.path),
+        };
+        vocabulary
+            .and_then(|vocabulary| Tokenizer::new(&vocabulary))
+            .map_err(|source| OpenError::Tokenizer {
+                path: self.path.clone(),
+                source,
+            })
+    }
+
+    /// The model's chat template.
+    ///
+    /// # Errors
+    /// If it has none, or one that cannot be compiled.
+    pub fn template(&self) -> Result<ChatTemplate, OpenError> {
+        let template = match &self.source {
+            Source::Gguf(file) => ChatTemplate::from_gguf(file.metadata(), None),
+            Source::Hf { .. } => ChatTemplate::from_hugging_face(&self.path, None),
+        };
+        template.map_err(|source| OpenError::Template {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// Binds the weights and loads them on a device. `progress` is told the layers done and their
+    /// number.
+    ///
+    /// # Errors
+    /// If a tensor is missing or wrong, or the device refuses.
+    pub fn load(
+        &self,
+        backend: BackendChoice,
+        settings: &EngineSettings,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Engine, OpenError> {
+        match backend {
+            BackendChoice::Reference(ops) => self.load_on(ops, settings, progress),
+            BackendChoice::Cpu(ops) => self.load_on(ops, settings, progress),
+        }
+    }
+
+    fn load_on<O>(
+        &self,
+        ops: O,
+        settings: &EngineSettings,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Engine, OpenError>
+    where
+        O: Ops + Send + 'static,
+        O::Matrix: Send,
+        O::Vector: Send,
+        O::Experts: Send,
+        O::Memory: Send,
+    {
+        let weights = self.weights()?.load(&ops, progress)?;
+        let model = Model::new(self.config.clone(), weights);
+        let runner = OpsRunner::new(ops, model, &settings.layout(&self.config))?;
+        Ok(Engine::new(Box::new(runner), &self.config, settings))
+    }
+
+    /// The weights as they are stored.
+    ///
+    /// # Errors
+    /// If a tensor is missing, has another shape, or a type that cannot be used.
+    pub fn weights(&self) -> Result<Weights<Reference>, OpenError> {
+        let weights = match &self.source {
+            Source::Gguf(file) => bind::weights_from_gguf(file, &self.config),
+            Source::Hf { config, checkpoint } => {
+                bind::weights_from_checkpoint(checkpoint, config, &self.config)
+            }
+        };
+        weights.map_err(|source| OpenError::Bind {
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
