@@ -88,9 +88,13 @@ pub(crate) fn run(args: &ConvertArgs, global: &Global) -> anyhow::Result<()> {
 fn name(args: &ConvertArgs) -> String {
     let folder = || {
         let path = args.folder.canonicalize().unwrap_or(args.folder.clone());
-        path.file_name().map(|name| name.to_string_lossy().into_owned())
+        path.file_name()
+            .map(|name| name.to_string_lossy().into_owned())
     };
-    args.name.clone().or_else(folder).unwrap_or_else(|| "model".to_owned())
+    args.name
+        .clone()
+        .or_else(folder)
+        .unwrap_or_else(|| "model".to_owned())
 }
 
 /// Refuses what the format has no word for; readers would compute something else without a word.
@@ -128,7 +132,10 @@ fn vocabulary(folder: &Path, config: &Config) -> anyhow::Result<Option<Vocabular
     }
     let special = &mut vocabulary.special;
     if special.stop.is_empty() {
-        let end = vocabulary.tokens.iter().position(|token| token == "<|im_end|>");
+        let end = vocabulary
+            .tokens
+            .iter()
+            .position(|token| token == "<|im_end|>");
         special.stop.extend(end.map(|index| index as u32));
     }
     Ok(Some(vocabulary))

@@ -117,13 +117,18 @@ impl Maker {
         if slot.shape.len() == 1 {
             let mut random = Random::new(&[seed, tensor]);
             let values = parameters(slot, &mut random);
-            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let bytes: Vec<u8> = values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
             out.write_all(&bytes)?;
             return Ok(report.wrote(bytes.len())?);
         }
         let cols = slot.shape.last().copied().unwrap_or(1);
         let rows: usize = slot.shape.iter().rev().skip(1).product();
-        let row_bytes = dtype.row_bytes(cols).ok_or("the type does not fit the rows")?;
+        let row_bytes = dtype
+            .row_bytes(cols)
+            .ok_or("the type does not fit the rows")?;
         // Keeps the outputs of a matrix as large as its inputs, through any number of layers.
         let pool = self.pools.get(dtype, cols, (cols as f32).sqrt().recip())?;
         write_rows(rows, row_bytes, out, report, |row, out| {
