@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use engine::{EngineError, OpenError};
 use formats::gguf::GgufError;
-use formats::hf::HfError;
+use formats::hf::{self, HfError};
 use formats::safetensors::CheckpointError;
 use model::BindError;
 use tensor::OpError;
-use text::TokenizerError;
+use text::{PromptError, TemplateError, TokenizerError};
 
 /// The end of `tidemill --help`.
 pub(crate) const HELP: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad file, \

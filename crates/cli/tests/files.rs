@@ -12,8 +12,7 @@ use model::weights::{FeedForward, Mixer, Weights};
 use tensor::{Reference, StoredMatrix};
 
 fn tidemill(args: &[&str]) {
-    Command::cargo_bin("tidemill")
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_tidemill"))
         .args(args)
         .assert()
         .success();

@@ -3,8 +3,7 @@
 use assert_cmd::Command;
 
 fn tidemill(args: &[&str]) -> assert_cmd::assert::Assert {
-    Command::cargo_bin("tidemill")
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_tidemill"))
         .env_remove("TIDEMILL_MODEL")
         .args(args)
         .assert()
