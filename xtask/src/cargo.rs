@@ -61,10 +61,11 @@ pub(crate) fn clippy() -> Result<Outcome> {
     Ok(Outcome::Passed(String::new()))
 }
 
-/// `cargo doc` without the dependencies.
+/// `cargo doc` without the dependencies; private items too, as these pages are for developers.
 pub(crate) fn docs() -> Result<Outcome> {
     passes(
         command(&["doc", "--workspace", "--no-deps", "--locked"])
+            .arg("--document-private-items")
             .env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     Ok(Outcome::Passed(String::new()))
