@@ -1,4 +1,4 @@
-"""What is trained when: three stages, each with its mix of tasks."""
+"""What is trained when: four stages, each with its mix of tasks."""
 
 from dataclasses import dataclass
 
@@ -29,6 +29,7 @@ class Stage:
 # In the order of tasks.TASKS: arithmetic, copying, reversing, recall, far recall, stories, json, tool call,
 # tool result, no tool, chat.
 FULL = (12, 5, 4, 6, 4, 4, 10, 14, 6, 3, 3)
+ALL = (36, 8, 6, 10, 4, 6, 14, 16, 6, 3, 6)
 
 STAGES = {
     # Language and formats.
@@ -38,8 +39,9 @@ STAGES = {
     2: Stage(first=(4, 50, 6, 25, 0, 3, 8, 2, 1, 0, 1), hold=250, blend=350,
              second=(14, 10, 6, 12, 4, 6, 14, 12, 5, 3, 5), level_steps=0,
              turns_before=(0, 0, 1, 2, 3), context_weight=0.03, warmup=60, stable_share=1.0),
-    # Everything, with many sums, while the learning rate falls.
-    3: Stage(first=(36, 8, 6, 10, 4, 6, 14, 16, 6, 3, 6), hold=0, blend=1,
-             second=(36, 8, 6, 10, 4, 6, 14, 16, 6, 3, 6), level_steps=0,
-             turns_before=(0, 1, 2, 3, 4, 6, 8), context_weight=0.03, warmup=20, stable_share=0.4),
+    # Everything, with many sums; then the same while the learning rate falls.
+    3: Stage(first=ALL, hold=0, blend=1, second=ALL, level_steps=0,
+             turns_before=(0, 1, 2, 3, 4, 6, 8), context_weight=0.03, warmup=20, stable_share=1.0),
+    4: Stage(first=ALL, hold=0, blend=1, second=ALL, level_steps=0,
+             turns_before=(0, 1, 2, 3, 4, 6, 8), context_weight=0.03, warmup=10, stable_share=0.0),
 }

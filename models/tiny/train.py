@@ -1,8 +1,9 @@
 """Trains the tiny model from scratch: vocabulary, data, model, MTP head. See README.md.
 
     python train.py --stage 1 --steps 1000 --out one
-    python train.py --stage 2 --steps 450 --start one --out two
-    python train.py --stage 3 --minutes 32 --start two --out tiny    # as many steps as fit; or --steps N
+    python train.py --stage 2 --steps 420 --start one --out two
+    python train.py --stage 3 --steps 440 --start two --out three
+    python train.py --stage 4 --minutes 13 --start three --out tiny    # as many steps as fit; or --steps N
 
 The same seed, steps, workers and library versions give the same data and schedule. Each worker is a process with
 one thread and its own half of the batch: on a busy machine that is twice as fast as one process with two threads.
@@ -11,7 +12,6 @@ A checkpoint is written every few minutes, and the finished one, rounded to bf16
 
 import argparse
 import json
-import math
 import random
 import shutil
 import tempfile
@@ -42,29 +42,23 @@ CHECKPOINT_SECONDS = 300
 
 
 class Schedule:
-    """The learning rate as a share of its top value, by steps or by a time budget.
-
-    With a time budget, the first worker fixes the number of steps when the stable share of the time is over;
-    from then on everything depends on steps alone, so that `--steps` repeats the run.
-    """
+    """The learning rate as a share of its top value, by the share of the steps or of the minutes that is over."""
 
     def __init__(self, stage: Stage, steps: int | None, minutes: float | None):
         self.stage, self.steps, self.minutes, self.start = stage, steps, minutes, time.monotonic()
 
-    def factor(self, step: int) -> float:
-        stable = self.stage.stable_share
-        if self.steps is None:
-            over = time.monotonic() - self.start > self.minutes * 60 * stable
-            decided = torch.tensor(math.ceil(step / stable) if over else 0)
-            dist.broadcast(decided, src=0)
-            self.steps = decided.item() or None
-        warm = min(1.0, (step + 1) / self.stage.warmup)
-        if self.steps is None or stable == 1.0:
-            return warm
-        return warm * min(1.0, (self.steps - step) / (self.steps * (1 - stable)))
+    def progress(self, step: int) -> float:
+        """From 0 to 1; by the first worker's clock where there is a time budget."""
+        if self.steps is not None:
+            return step / self.steps
+        elapsed = torch.tensor((time.monotonic() - self.start) / (60 * self.minutes))
+        dist.broadcast(elapsed, src=0)
+        return elapsed.item()
 
-    def done(self, step: int) -> bool:
-        return self.steps is not None and step >= self.steps
+    def factor(self, step: int, progress: float) -> float:
+        warm = min(1.0, (step + 1) / self.stage.warmup)
+        stable = self.stage.stable_share
+        return warm if progress <= stable else warm * (1 - progress) / (1 - stable)
 
 
 def batches(tokenizer, stage: Stage, seed: int) -> Iterator[list[tuple[list[int], list[float]]]]:
@@ -158,9 +152,10 @@ def learn(model: Qwen3_5MoeForCausalLM, mtp: Mtp, tokenizer, schedule: Schedule,
     saved = started
     recent: list[tuple[float, float, float]] = []
     for batch in batches(tokenizer, schedule.stage, seed + dist.get_rank()):
-        factor = schedule.factor(step)
-        if schedule.done(step):
+        progress = schedule.progress(step)
+        if progress >= 1:
             break
+        factor = schedule.factor(step, progress)
         ids, weights = pad(batch)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             hidden = model.model(ids).last_hidden_state
@@ -186,10 +181,11 @@ def learn(model: Qwen3_5MoeForCausalLM, mtp: Mtp, tokenizer, schedule: Schedule,
             recent.clear()
             seconds = time.monotonic() - started
             print(f"step {step} loss {main_mean:.4f} mtp {draft_mean:.4f} balance {balance_mean:.3f} "
-                  f"rate {factor:.3f} of {schedule.steps} tokens {seen} seconds {seconds:.0f}", flush=True)
+                  f"rate {factor:.3f} tokens {seen} seconds {seconds:.0f}", flush=True)
         if dist.get_rank() == 0 and time.monotonic() - saved > CHECKPOINT_SECONDS:
             save()
             saved = time.monotonic()
+            print(f"checkpoint at step {step}", flush=True)
     return {"steps": step, "tokens": seen, "seconds": round(time.monotonic() - started)}
 
 
