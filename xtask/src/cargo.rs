@@ -66,7 +66,10 @@ pub(crate) fn docs() -> Result<Outcome> {
     passes(
         command(&["doc", "--workspace", "--no-deps", "--locked"])
             .arg("--document-private-items")
-            .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"),
+            .env(
+                "RUSTDOCFLAGS",
+                "-D warnings -A rustdoc::private-intra-doc-links",
+            ),
     )?;
     Ok(Outcome::Passed(String::new()))
 }
