@@ -299,7 +299,9 @@ impl Engine {
     }
 
     /// Runs new tokens of any number of sequences and returns the logits asked for: for each
-    /// entry of `work` a tensor `[logits, vocabulary]`. On an error nothing has moved on.
+    /// entry of `work` a tensor `[logits, vocabulary]`. On an error no sequence has moved on;
+    /// after [`EngineError::Op`], those in the step are to be ended, since the device may have
+    /// stopped half way.
     ///
     /// # Errors
     /// If a sequence is unknown, listed twice or would outgrow the context, a token is outside the

@@ -1,4 +1,9 @@
 //! GGUF files that other programs wrote, against the exact logits of their quantised weights.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests end where they are surprised, and report"
+)]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -4,6 +4,11 @@
 //!
 //! A new feature adds its roads to [`roads`]. Run with `--nocapture` for the table of largest
 //! logit differences.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests end where they are surprised, and report"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

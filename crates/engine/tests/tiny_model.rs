@@ -3,6 +3,11 @@
 //!
 //! Equal tokens mean equal accuracy in every task. Where two tokens are as good as equally likely,
 //! rounding decides; such a place is reported, with the margin.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests end where they are surprised, and report"
+)]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

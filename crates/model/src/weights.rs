@@ -88,10 +88,6 @@ pub struct DeltaNet<O: Ops> {
 }
 
 /// The two kinds of feed-forward part.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one value per layer, never moved in a loop"
-)]
 pub enum FeedForward<O: Ops> {
     /// One gated MLP.
     Dense(MlpWeights<O::Matrix>),

@@ -1,5 +1,10 @@
 //! The model on the scalar reference against Hugging Face transformers, on tiny random-weight
 //! checkpoints of every kind (made by `scripts/make_goldens.py`).
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests end where they are surprised, and report"
+)]
 
 use std::path::{Path, PathBuf};
 
