@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
-use crate::{convert, exit, inspect, output, synth};
+use crate::{convert, exit, inspect, logits, output, run, synth, tokenize};
 
 /// Runs the Qwen3.5 family of language models on the machine you have.
 #[derive(Debug, Parser)]
@@ -23,8 +23,14 @@ struct Cli {
 /// One line here, one in [`Command::run`] and a file make a command.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Talk to a model: answer one prompt, or hold a conversation.
+    Run(Box<run::RunArgs>),
+    /// Write the logits after every token of a prompt.
+    Logits(logits::LogitsArgs),
     /// Show what is in a model file, and what is wrong with it.
     Inspect(inspect::InspectArgs),
+    /// Turn text into token ids, or ids into text.
+    Tokenize(tokenize::TokenizeArgs),
     /// Write a model of random weights with the true shapes of a family member.
     Synth(synth::SynthArgs),
     /// Turn a Hugging Face checkpoint into a GGUF file.
@@ -34,7 +40,10 @@ enum Command {
 impl Command {
     fn run(self, global: &Global) -> anyhow::Result<()> {
         match self {
+            Command::Run(args) => run::run(&args, global),
+            Command::Logits(args) => logits::run(&args, global),
             Command::Inspect(args) => inspect::run(&args),
+            Command::Tokenize(args) => tokenize::run(&args),
             Command::Synth(args) => synth::run(&args, global),
             Command::Convert(args) => convert::run(&args, global),
         }
@@ -114,8 +123,10 @@ pub(crate) fn main() -> ExitCode {
         Ok(()) => exit::Status::Done.into(),
         Err(error) => {
             let status = exit::Status::of(&error);
-            if status != exit::Status::Done {
-                output::note(&format!("error: {error:#}"));
+            match status {
+                exit::Status::Done => {}
+                exit::Status::Interrupted => output::note("interrupted"),
+                _ => output::note(&format!("error: {error:#}")),
             }
             status.into()
         }

@@ -4,12 +4,17 @@ use std::process::ExitCode;
 
 mod args;
 mod convert;
+mod embedded;
 mod exit;
 mod export;
 mod inspect;
 mod interrupt;
+mod logits;
+mod model_args;
 mod output;
+mod run;
 mod synth;
+mod tokenize;
 
 fn main() -> ExitCode {
     args::main()

@@ -9,12 +9,14 @@ use formats::gguf::GgufFile;
 use serde_json::json;
 use text::{Decode, SpecialTokens, TokenId, Tokenizer, Vocabulary};
 
+use crate::embedded;
 use crate::exit::Failure;
 
 /// What `tokenize` understands.
 #[derive(Debug, Args)]
 pub(crate) struct TokenizeArgs {
-    /// The vocabulary: a GGUF file, a tokenizer.json, or the folder of one.
+    /// The vocabulary: a GGUF file, a tokenizer.json, or the folder of one (default: that of the
+    /// model inside the program).
     #[arg(
         short,
         long,
@@ -22,7 +24,7 @@ pub(crate) struct TokenizeArgs {
         value_name = "PATH",
         env = "TIDEMILL_MODEL"
     )]
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// The text (default: what comes in on stdin).
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["file", "decode"])]
     text: Option<String>,
@@ -35,6 +37,10 @@ pub(crate) struct TokenizeArgs {
     /// Take special tokens in the text for plain text; when decoding, leave control tokens out.
     #[arg(long)]
     no_special: bool,
+    /// Encode the text as it is. The family composes characters first (NFC), as its reference
+    /// tokenizer does and llama.cpp does not.
+    #[arg(long)]
+    no_normalize: bool,
     /// Print the ids alone, in one line.
     #[arg(long, conflicts_with_all = ["decode", "json"])]
     ids: bool,
@@ -45,9 +51,12 @@ pub(crate) struct TokenizeArgs {
 
 /// Prints the tokens of a text, or the text of tokens.
 pub(crate) fn run(args: &TokenizeArgs) -> anyhow::Result<()> {
-    let vocabulary = read_vocabulary(&args.model)?;
-    let tokenizer = Tokenizer::new(&vocabulary)
-        .with_context(|| format!("read the vocabulary of {}", args.model.display()))?;
+    let mut vocabulary = match &args.model {
+        Some(path) => read_vocabulary(path)?,
+        None => embedded::vocabulary()?,
+    };
+    vocabulary.normalize_nfc &= !args.no_normalize;
+    let tokenizer = Tokenizer::new(&vocabulary).context("use the vocabulary")?;
     let mut out = BufWriter::new(io::stdout().lock());
     match &args.decode {
         Some(ids) => print_text(&tokenizer, &parse_ids(ids)?, args, &mut out)?,

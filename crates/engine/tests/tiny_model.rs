@@ -3,11 +3,7 @@
 //!
 //! Equal tokens mean equal accuracy in every task. Where two tokens are as good as equally likely,
 //! rounding decides; such a place is reported, with the margin.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "tests end where they are surprised, and report"
-)]
+#![expect(clippy::unwrap_used, reason = "tests end where they are surprised")]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -151,7 +147,7 @@ fn answers_equal_those_of_transformers() {
     let tokenizer: Tokenizer = opened.tokenizer().unwrap();
     let settings = EngineSettings {
         context: opened.config.context_length,
-        total_tokens: TOGETHER * 2048,
+        total_tokens: TOGETHER * opened.config.context_length,
         sequences: TOGETHER,
         ..EngineSettings::single(0)
     };

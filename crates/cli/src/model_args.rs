@@ -1,0 +1,143 @@
+//! What every command that computes understands: which model, where, with how much memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use engine::{BackendChoice, Engine, EngineSettings, KvTypes, OpenedModel};
+use formats::DType;
+use serde::Deserialize;
+use serde_json::Value;
+use tensor::Reference;
+
+use crate::args::Global;
+use crate::exit::Failure;
+use crate::output;
+
+/// Which model.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// A GGUF file, any part of a split one, or the folder of a Hugging Face checkpoint.
+    #[arg(short, long, value_name = "PATH", env = "TIDEMILL_MODEL")]
+    pub(crate) model: Option<PathBuf>,
+    /// Where to compute.
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub(crate) backend: Backend,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    /// The SIMD kernels of this machine.
+    Cpu,
+    /// Plain loops: slow, and what all else is judged by.
+    Reference,
+}
+
+/// How keys and values are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CacheType {
+    F32,
+    F16,
+    Bf16,
+    #[value(name = "q8_0")]
+    Q8_0,
+    #[value(name = "q4_0")]
+    Q4_0,
+}
+
+impl From<CacheType> for DType {
+    fn from(kind: CacheType) -> Self {
+        match kind {
+            CacheType::F32 => Self::F32,
+            CacheType::F16 => Self::F16,
+            CacheType::Bf16 => Self::BF16,
+            CacheType::Q8_0 => Self::Q8_0,
+            CacheType::Q4_0 => Self::Q4_0,
+        }
+    }
+}
+
+/// Memory for keys and values.
+#[derive(Debug, Args)]
+pub(crate) struct CacheArgs {
+    /// How keys are kept.
+    #[arg(
+        long,
+        value_name = "TYPE",
+        default_value = "f16",
+        visible_alias = "ctk"
+    )]
+    pub(crate) cache_type_k: CacheType,
+    /// How values are kept.
+    #[arg(
+        long,
+        value_name = "TYPE",
+        default_value = "f16",
+        visible_alias = "ctv"
+    )]
+    pub(crate) cache_type_v: CacheType,
+}
+
+impl CacheArgs {
+    pub(crate) fn types(&self) -> KvTypes {
+        KvTypes {
+            key: self.cache_type_k.into(),
+            value: self.cache_type_v.into(),
+        }
+    }
+}
+
+impl ModelArgs {
+    /// Reads the headers of the model that was named, or of the one inside the program.
+    pub(crate) fn open(&self) -> anyhow::Result<OpenedModel> {
+        let Some(path) = &self.model else {
+            return Ok(crate::embedded::open()?);
+        };
+        Ok(OpenedModel::open(path)?)
+    }
+
+    /// Loads the model, with progress on a terminal's stderr.
+    pub(crate) fn load(
+        &self,
+        opened: &OpenedModel,
+        global: &Global,
+        settings: &EngineSettings,
+    ) -> anyhow::Result<Engine> {
+        let backend = match self.backend {
+            Backend::Reference => BackendChoice::Reference(Reference::default()),
+            Backend::Cpu => {
+                let pool = Arc::new(cpu::Pool::new(global.threads().get()));
+                BackendChoice::Cpu(cpu::Cpu::new(pool)?)
+            }
+        };
+        let bar = output::step_progress("loading");
+        let engine = opened.load(backend, settings, |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        });
+        bar.finish_and_clear();
+        Ok(engine?)
+    }
+}
+
+/// Reads token ids: a JSON list, also inside one more list or under the names that tokenizers use.
+pub(crate) fn read_tokens(path: &Path) -> anyhow::Result<Vec<u32>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("read the token ids in {}", path.display()))?;
+    let bad = |why: &str| {
+        Failure::BadInput(format!(
+            "{}: {why}; expected a JSON list of token ids such as [1, 2, 3]",
+            path.display()
+        ))
+    };
+    let json: Value = serde_json::from_str(&text).map_err(|error| bad(&error.to_string()))?;
+    let named = ["tokens", "ids", "input_ids"]
+        .iter()
+        .find_map(|name| json.get(name));
+    let list = match named.unwrap_or(&json) {
+        Value::Array(one) if matches!(one.as_slice(), [Value::Array(_)]) => &one[0],
+        list => list,
+    };
+    Vec::<u32>::deserialize(list).map_err(|error| bad(&error.to_string()).into())
+}

@@ -1,0 +1,364 @@
+//! A conversation with a loaded model, and what came of each question.
+
+use std::time::{Duration, Instant};
+
+use engine::{
+    Engine, EngineError, FinishReason, Generation, GenerationLimits, OpenedModel, Session,
+};
+use serde_json::{Value, json};
+use text::output::{Part, PartKind, ReasoningSplitter, parse_tool_calls};
+use text::tokenizer::Decode;
+use text::{
+    ChatRequest, ChatTemplate, Message, Prompt, SpecialTokens, StreamDecoder, ThinkingState,
+    Tokenizer,
+};
+
+use super::printer::Printer;
+use super::sampling::SamplingArgs;
+use crate::{interrupt, output};
+
+/// A loaded model and what was said so far.
+pub(super) struct Conversation {
+    engine: Engine,
+    session: Session,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    prefill_chunk: usize,
+    /// Messages, tools and the template's variables.
+    pub(super) request: ChatRequest,
+    /// The most tokens of an answer.
+    pub(super) max_tokens: Option<usize>,
+    /// Whether the model is the one inside the program.
+    pub(super) is_embedded: bool,
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Finished(FinishReason),
+    Interrupted,
+}
+
+/// One answer with its figures.
+pub(super) struct Answer {
+    reasoning: String,
+    content: String,
+    tokens: Vec<u32>,
+    prompt_tokens: usize,
+    cached_tokens: usize,
+    prefill: Duration,
+    decode: Duration,
+    first_token: Duration,
+    end: End,
+    tools: Vec<Value>,
+}
+
+impl Conversation {
+    pub(super) fn new(
+        mut engine: Engine,
+        tokenizer: Tokenizer,
+        template: Option<ChatTemplate>,
+        prefill_chunk: usize,
+    ) -> anyhow::Result<Self> {
+        let session = Session::new(&mut engine, prefill_chunk)?;
+        Ok(Self {
+            engine,
+            session,
+            tokenizer,
+            template,
+            prefill_chunk,
+            request: ChatRequest::new(Vec::new()),
+            max_tokens: None,
+            is_embedded: false,
+        })
+    }
+
+    /// Asks a question; the answer becomes part of the conversation.
+    pub(super) fn ask(
+        &mut self,
+        question: &str,
+        sampling: &SamplingArgs,
+        printer: &mut Printer,
+    ) -> anyhow::Result<Answer> {
+        self.ask_again(Message::new("user", question), sampling, printer)
+    }
+
+    /// Puts a message behind the conversation and answers it.
+    pub(super) fn ask_again(
+        &mut self,
+        message: Message,
+        sampling: &SamplingArgs,
+        printer: &mut Printer,
+    ) -> anyhow::Result<Answer> {
+        self.request.messages.push(message);
+        let answer = self.answer(sampling, printer);
+        match &answer {
+            Ok(answer) => self.request.messages.push(answer.message()),
+            // What could not be answered was not said.
+            Err(_) => drop(self.request.messages.pop()),
+        }
+        answer
+    }
+
+    fn answer(&mut self, sampling: &SamplingArgs, printer: &mut Printer) -> anyhow::Result<Answer> {
+        let Some(template) = &self.template else {
+            anyhow::bail!("without a template only --raw prompts can be continued");
+        };
+        let prompt = Prompt::new(
+            template,
+            &self.tokenizer,
+            &self.request,
+            SpecialTokens::AsText,
+        )?;
+        // What stays the same when this answer is history: all but the start of its turn.
+        let history = ChatRequest {
+            add_generation_prompt: false,
+            ..self.request.clone()
+        };
+        let history =
+            Prompt::new(template, &self.tokenizer, &history, SpecialTokens::AsText)?.tokens;
+        let stable = history.len().min(prompt.tokens.len() - 1);
+        let stable = if prompt.tokens.starts_with(&history[..stable]) {
+            stable
+        } else {
+            0
+        };
+        self.generate(prompt.tokens, stable, prompt.thinking, sampling, printer)
+    }
+
+    /// Continues plain text.
+    pub(super) fn complete(
+        &mut self,
+        text: &str,
+        sampling: &SamplingArgs,
+        printer: &mut Printer,
+    ) -> anyhow::Result<Answer> {
+        let tokens = self.tokenizer.encode(text, SpecialTokens::Parse)?;
+        let state = ThinkingState::Closed;
+        self.generate(tokens, 0, state, sampling, printer)
+    }
+
+    /// Forgets the conversation, but for the system message.
+    pub(super) fn clear(&mut self) -> Result<(), EngineError> {
+        self.request
+            .messages
+            .retain(|message| message.role == "system");
+        self.session.clear(&mut self.engine)
+    }
+
+    fn generate(
+        &mut self,
+        prompt: Vec<u32>,
+        stable: usize,
+        thinking: ThinkingState,
+        sampling: &SamplingArgs,
+        printer: &mut Printer,
+    ) -> anyhow::Result<Answer> {
+        let settings = sampling.settings(thinking == ThinkingState::Inside, self.is_embedded)?;
+        let context = self.engine.context();
+        if prompt.len() >= context {
+            return Err(EngineError::ContextFull {
+                wanted: prompt.len() + 1,
+                context,
+            }
+            .into());
+        }
+        interrupt::forget();
+        let start = Instant::now();
+        let bar = output::step_progress("reading");
+        bar.set_length(prompt.len() as u64);
+        let cached = self
+            .session
+            .prepare(&mut self.engine, &prompt, stable, |done| {
+                bar.set_position(done as u64);
+                interrupt::check().is_ok()
+            })?;
+        let mut answer = Answer {
+            reasoning: String::new(),
+            content: String::new(),
+            tokens: Vec::new(),
+            prompt_tokens: prompt.len(),
+            cached_tokens: cached,
+            prefill: Duration::ZERO,
+            decode: Duration::ZERO,
+            first_token: Duration::ZERO,
+            end: End::Interrupted,
+            tools: self.request.tools.clone(),
+        };
+        if interrupt::check().is_err() {
+            return Ok(answer);
+        }
+        let done = self.engine.tokens(self.session.sequence())?;
+        let rest = prompt[done..].to_vec();
+        let mut generation = Generation::new(
+            &self.engine,
+            self.session.sequence(),
+            rest.clone(),
+            settings,
+            GenerationLimits {
+                max_tokens: self.max_tokens,
+                stop_tokens: self.tokenizer.stop_tokens().to_vec(),
+                prefill_chunk: self.prefill_chunk,
+            },
+        )?;
+        prompt[..done]
+            .iter()
+            .for_each(|&token| generation.saw_earlier(token));
+        while !generation.prefill(&mut self.engine)? {
+            bar.set_position((done + generation.prefill_progress().0) as u64);
+            if interrupt::check().is_err() {
+                break;
+            }
+        }
+        bar.finish_and_clear();
+        self.session.ran(&rest[..generation.prefill_progress().0]);
+        answer.prefill = start.elapsed();
+        if interrupt::check().is_ok() {
+            self.stream(&mut generation, thinking, start, &mut answer, printer)?;
+        }
+        Ok(answer)
+    }
+
+    fn stream(
+        &mut self,
+        generation: &mut Generation,
+        thinking: ThinkingState,
+        start: Instant,
+        answer: &mut Answer,
+        printer: &mut Printer,
+    ) -> anyhow::Result<()> {
+        let mut decoder = StreamDecoder::new(Decode::SkipControl);
+        let mut splitter = ReasoningSplitter::new(thinking);
+        let decode_start = Instant::now();
+        answer.end = loop {
+            if interrupt::check().is_err() {
+                break End::Interrupted;
+            }
+            let token = match generation.next_token(&mut self.engine)? {
+                Ok(token) => token,
+                Err(reason) => break End::Finished(reason),
+            };
+            if answer.tokens.is_empty() {
+                answer.first_token = start.elapsed();
+            }
+            answer.tokens.push(token);
+            let piece = decoder.push(&self.tokenizer, token)?;
+            answer.take(splitter.push(&piece), printer)?;
+        };
+        answer.take(splitter.push(&decoder.finish()), printer)?;
+        answer.take(splitter.finish(), printer)?;
+        answer.decode = decode_start.elapsed();
+        // The last token was chosen but not run.
+        let held = self.engine.tokens(self.session.sequence())?;
+        let ran = held - answer.prompt_tokens;
+        self.session.ran(&answer.tokens[..ran]);
+        Ok(())
+    }
+}
+
+impl Answer {
+    fn take(&mut self, parts: Vec<Part>, printer: &mut Printer) -> std::io::Result<()> {
+        for part in parts {
+            match part.kind {
+                PartKind::Reasoning => self.reasoning.push_str(&part.text),
+                PartKind::Answer => self.content.push_str(&part.text),
+                PartKind::Markup => {}
+            }
+            printer.print(&part)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn was_interrupted(&self) -> bool {
+        self.end == End::Interrupted
+    }
+
+    /// As the conversation's next message.
+    fn message(&self) -> Message {
+        let mut message = Message::new("assistant", &self.content);
+        if !self.reasoning.is_empty() {
+            message.reasoning_content = Some(self.reasoning.clone());
+        }
+        message
+    }
+
+    fn per_second(count: usize, time: Duration) -> f64 {
+        if time.is_zero() {
+            0.0
+        } else {
+            count as f64 / time.as_secs_f64()
+        }
+    }
+
+    fn prefill_rate(&self) -> f64 {
+        Self::per_second(self.prompt_tokens - self.cached_tokens, self.prefill)
+    }
+
+    /// The first token comes out of the prefill, so it does not count here.
+    fn decode_rate(&self) -> f64 {
+        Self::per_second(self.tokens.len().saturating_sub(1), self.decode)
+    }
+
+    fn end_name(&self) -> &'static str {
+        match self.end {
+            End::Finished(FinishReason::Stop) => "stop",
+            End::Finished(FinishReason::Length) => "length",
+            End::Finished(FinishReason::ContextFull) => "context_full",
+            End::Interrupted => "interrupted",
+        }
+    }
+
+    /// The line of figures under an answer.
+    pub(super) fn summary(&self) -> String {
+        let mut line = format!(
+            "[prompt {} tokens, {} cached, {:.1} tokens/s; first token {:.2} s; answer {} tokens, \
+             {:.1} tokens/s",
+            self.prompt_tokens,
+            self.cached_tokens,
+            self.prefill_rate(),
+            self.first_token.as_secs_f64(),
+            self.tokens.len(),
+            self.decode_rate(),
+        );
+        match self.end {
+            End::Finished(FinishReason::Stop) => {}
+            End::Finished(FinishReason::Length) => line.push_str("; cut at -n"),
+            End::Finished(FinishReason::ContextFull) => {
+                line.push_str("; the context is full, raise it with -c");
+            }
+            End::Interrupted => line.push_str("; interrupted"),
+        }
+        line.push(']');
+        line
+    }
+
+    /// Everything, for programs.
+    pub(super) fn to_json(&self, opened: &OpenedModel) -> Value {
+        let parsed = parse_tool_calls(&self.content, &self.tools);
+        let calls: Vec<Value> = parsed
+            .calls
+            .iter()
+            .map(|call| json!({"name": call.name, "arguments": call.arguments}))
+            .collect();
+        json!({
+            "model": opened.path.display().to_string(),
+            "reasoning": self.reasoning,
+            "content": parsed.content,
+            "tool_calls": calls,
+            "tokens": self.tokens,
+            "finish_reason": self.end_name(),
+            "usage": {
+                "prompt_tokens": self.prompt_tokens,
+                "cached_tokens": self.cached_tokens,
+                "completion_tokens": self.tokens.len(),
+            },
+            "timings": {
+                "first_token_ms": self.first_token.as_secs_f64() * 1e3,
+                "prefill_ms": self.prefill.as_secs_f64() * 1e3,
+                "prefill_tokens_per_second": self.prefill_rate(),
+                "decode_ms": self.decode.as_secs_f64() * 1e3,
+                "decode_tokens_per_second": self.decode_rate(),
+            },
+        })
+    }
+}

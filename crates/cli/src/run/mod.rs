@@ -1,0 +1,214 @@
+//! `tidemill run`: an answer to one prompt, or a conversation.
+
+mod answer;
+mod chat;
+mod printer;
+mod sampling;
+
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use engine::EngineSettings;
+use serde_json::{Map, Value};
+use text::{ChatTemplate, Message};
+
+use crate::args::Global;
+use crate::exit::Failure;
+use crate::model_args::{CacheArgs, ModelArgs};
+use crate::{embedded, interrupt, output};
+use answer::Conversation;
+use printer::Printer;
+use sampling::SamplingArgs;
+
+/// Talk to a model: answers `-p` or standard input, or holds a conversation on a terminal.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+    /// What to ask; without it standard input is read, or a conversation begins on a terminal.
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "file")]
+    prompt: Option<String>,
+    /// A file with what to ask.
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The system message.
+    #[arg(long, value_name = "TEXT", visible_alias = "sys")]
+    system: Option<String>,
+    /// Tools that the model may call: a JSON list in the OpenAI form.
+    #[arg(long, value_name = "FILE")]
+    tools: Option<PathBuf>,
+    /// The most tokens of an answer (default: as many as fit the context).
+    #[arg(short = 'n', long, value_name = "N", visible_alias = "predict")]
+    n_predict: Option<usize>,
+    /// The most tokens of prompt and answers together (default: what the model was trained for,
+    /// at most 32768; 0 for all of it).
+    #[arg(short, long, value_name = "N")]
+    ctx_size: Option<usize>,
+    /// Prompt tokens that go through the model at once.
+    #[arg(short, long, value_name = "N", default_value_t = 512)]
+    batch_size: usize,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// Whether the model thinks before it answers (default: as its template says).
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    thinking: Thinking,
+    /// A chat template instead of the model's own.
+    #[arg(long, value_name = "FILE")]
+    chat_template_file: Option<PathBuf>,
+    /// Further variables for the template, as a JSON object.
+    #[arg(long, value_name = "JSON")]
+    chat_template_kwargs: Option<String>,
+    /// Continue the prompt as plain text, without a template.
+    #[arg(long, conflicts_with_all = ["system", "tools", "thinking", "chat_template_file"])]
+    raw: bool,
+    /// Print one JSON object with text, tokens and times instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Thinking {
+    Auto,
+    On,
+    Off,
+}
+
+impl Thinking {
+    fn choice(self) -> Option<bool> {
+        match self {
+            Thinking::Auto => None,
+            Thinking::On => Some(true),
+            Thinking::Off => Some(false),
+        }
+    }
+}
+
+/// Contexts above this are only made when asked for: their memory is large.
+const DEFAULT_CONTEXT: usize = 32_768;
+
+pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
+    interrupt::listen()?;
+    let prompt = args.read_prompt()?;
+    let kwargs = args.template_variables()?;
+    let tools = args.read_tools()?;
+    if prompt.is_none() && args.json {
+        let why = "--json answers one prompt; give it with -p, --file or standard input";
+        return Err(Failure::Usage(why.to_owned()).into());
+    }
+
+    let opened = args.model.open()?;
+    let template = match &args.chat_template_file {
+        _ if args.raw => None,
+        Some(path) => Some(ChatTemplate::from_file(path)?),
+        None => Some(opened.template()?),
+    };
+    let context = match args.ctx_size {
+        None => opened.config.context_length.min(DEFAULT_CONTEXT),
+        Some(0) => opened.config.context_length,
+        Some(context) => context,
+    };
+    if context > opened.config.context_length {
+        output::note(&format!(
+            "warning: the context of {context} tokens is more than the {} the model was trained \
+             for; answers past that will be poor",
+            opened.config.context_length
+        ));
+    }
+    let mut settings = EngineSettings::single(context);
+    settings.kv = args.cache.types();
+    let mut conversation = Conversation::new(
+        args.model.load(&opened, global, &settings)?,
+        opened.tokenizer()?,
+        template,
+        args.batch_size,
+    )?;
+    conversation.request.enable_thinking = args.thinking.choice();
+    conversation.request.variables = kwargs;
+    conversation.request.tools = tools;
+    conversation.max_tokens = args.n_predict;
+    conversation.is_embedded = embedded::is_embedded(&opened);
+    if let Some(system) = &args.system {
+        conversation
+            .request
+            .messages
+            .push(Message::new("system", system));
+    }
+
+    let Some(prompt) = prompt else {
+        return chat::hold(conversation, &args.sampling);
+    };
+    let mut printer = if args.json {
+        Printer::silent()
+    } else {
+        Printer::new()
+    };
+    let answer = if args.raw {
+        conversation.complete(&prompt, &args.sampling, &mut printer)?
+    } else {
+        conversation.ask(&prompt, &args.sampling, &mut printer)?
+    };
+    printer.end()?;
+    if args.json {
+        output::json(&answer.to_json(&opened))?;
+    } else {
+        output::note(&answer.summary());
+    }
+    if answer.was_interrupted() {
+        Err(Failure::Interrupted.into())
+    } else {
+        Ok(())
+    }
+}
+
+impl RunArgs {
+    /// What to ask; `None` for a conversation.
+    fn read_prompt(&self) -> anyhow::Result<Option<String>> {
+        let text = match (&self.prompt, &self.file) {
+            (Some(text), _) => text.clone(),
+            (None, Some(path)) => std::fs::read_to_string(path)
+                .with_context(|| format!("read the prompt in {}", path.display()))?,
+            (None, None) if std::io::stdin().is_terminal() => return Ok(None),
+            (None, None) => {
+                let mut text = String::new();
+                std::io::stdin()
+                    .read_to_string(&mut text)
+                    .context("read the prompt from standard input; it must be UTF-8")?;
+                text
+            }
+        };
+        if text.trim().is_empty() {
+            let why = "the prompt is empty; give some text with -p, --file or standard input";
+            return Err(Failure::BadInput(why.to_owned()).into());
+        }
+        Ok(Some(text))
+    }
+
+    fn template_variables(&self) -> anyhow::Result<Map<String, Value>> {
+        let Some(json) = &self.chat_template_kwargs else {
+            return Ok(Map::new());
+        };
+        serde_json::from_str(json).map_err(|error| {
+            let why = format!(
+                "--chat-template-kwargs: {error}; expected a JSON object such as \
+                 {{\"enable_thinking\": false}}"
+            );
+            Failure::Usage(why).into()
+        })
+    }
+
+    fn read_tools(&self) -> anyhow::Result<Vec<Value>> {
+        let Some(path) = &self.tools else {
+            return Ok(Vec::new());
+        };
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("read the tools in {}", path.display()))?;
+        serde_json::from_str(&text).map_err(|error| {
+            let why = format!("{}: {error}; expected a JSON list of tools", path.display());
+            Failure::BadInput(why).into()
+        })
+    }
+}
