@@ -10,6 +10,7 @@ mod fuzz;
 mod layers;
 mod size;
 mod test;
+mod tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
