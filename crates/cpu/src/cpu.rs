@@ -9,8 +9,8 @@ use crate::simd::Dispatch;
 /// The environment variable that forces an instruction set: `scalar`, `avx2` or `avx512`.
 const ISA_VARIABLE: &str = "TIDEMILL_ISA";
 
-/// Fewer values than this are not worth waking threads for.
-const VALUES_PER_TASK: usize = 8192;
+/// Fewer simple operations on values than this (about a microsecond's) are not worth a task.
+const COST_PER_TASK: usize = 8192;
 
 /// The op contract on this machine's processors.
 ///
@@ -122,17 +122,19 @@ impl Cpu {
         self.pool.threads()
     }
 
-    /// Calls `body` for each row of `row_len` values with its number, several rows to a task.
+    /// Calls `body` for each row of `row_len` values with its number. As many rows make a task as
+    /// it takes to outweigh its cost, a row being worth `row_cost` simple operations on values.
     pub(crate) fn for_rows<T: Send>(
         &self,
         values: &mut [T],
         row_len: usize,
+        row_cost: usize,
         body: impl Fn(usize, &mut [T]) + Sync,
     ) {
         if values.is_empty() {
             return;
         }
-        let rows_per_task = (VALUES_PER_TASK / row_len).max(1);
+        let rows_per_task = (COST_PER_TASK / row_cost.max(1)).max(1);
         self.pool
             .run_chunks(values, rows_per_task * row_len, |task, rows| {
                 for (index, row) in rows.chunks_mut(row_len).enumerate() {

@@ -14,6 +14,10 @@
     unsafe_code,
     reason = "SIMD intrinsics and sharing buffers between threads"
 )]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "tiles of several arrays are indexed by one number, and unroll so"
+)]
 
 mod activations;
 mod cpu;

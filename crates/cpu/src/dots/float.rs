@@ -201,9 +201,10 @@ impl<W: Stored, const T: usize> Kernel for FloatDots<'_, W, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // Enough accumulators to hide the latency of additions, few enough for the registers.
+        // With one input reading decides, and one stream is read twice as fast as eight. With more
+        // inputs, as many accumulators as the registers hold.
         if T == 1 {
-            self.run_tiles::<S, 8>(s);
+            self.run_tiles::<S, 1>(s);
         } else if S::LANES == 16 {
             self.run_tiles::<S, 4>(s);
         } else {

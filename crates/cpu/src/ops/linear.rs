@@ -85,7 +85,7 @@ pub(super) fn inputs<'a>(cpu: &Cpu, x: &'a Tensor, weights: &[&Matrix]) -> Input
         quantised: wanted.then(|| {
             let mut quantised = Quantised::zeros(x.rows(), x.cols());
             let (blocks, per_row) = quantised.blocks_mut();
-            cpu.for_rows(blocks, per_row, |row, blocks| {
+            cpu.for_rows(blocks, per_row, 2 * x.cols(), |row, blocks| {
                 quantise_row(cpu.dispatch, x.row(row), blocks);
             });
             quantised

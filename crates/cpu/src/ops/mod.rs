@@ -44,7 +44,8 @@ impl Ops for Cpu {
             return Err(OpError::TokenOutOfRange { token, vocabulary });
         }
         let mut out = Tensor::zeros(tokens.len(), table.cols());
-        self.for_rows(out.data_mut(), table.cols(), |row, values| {
+        let cols = table.cols();
+        self.for_rows(out.data_mut(), cols, cols, |row, values| {
             table.stored().decode_row(tokens[row] as usize, values);
         });
         Ok(out)

@@ -99,7 +99,9 @@ pub(super) fn route(
     let per_row = weights.top_k.min(logits.cols());
     let mut choices = vec![(0, 0.0); x.rows() * per_row];
     if per_row > 0 {
-        cpu.for_rows(&mut choices, per_row, |row, choices| {
+        // An exponential of the standard library costs as much as some sixteen vector operations.
+        let cost = 16 * logits.cols();
+        cpu.for_rows(&mut choices, per_row, cost, |row, choices| {
             choose(logits.row(row), weights.renormalise, choices);
         });
     }

@@ -21,7 +21,7 @@ pub(super) fn add_norm(
     }
     let mut out = Tensor::zeros(rows, cols);
     let residual = Parts::new(x.data_mut());
-    cpu.for_rows(out.data_mut(), cols, |row, out| {
+    cpu.for_rows(out.data_mut(), cols, 2 * cols, |row, out| {
         // SAFETY: rows do not overlap, and each is worked on once.
         let x = unsafe { residual.part(row * cols..(row + 1) * cols) };
         if let Some(addend) = addend {
@@ -52,7 +52,7 @@ pub(super) fn gated_norm(
     if !cols.is_multiple_of(head) {
         return shape_error("gated_norm", "whole heads", format!("{cols} columns"));
     }
-    cpu.for_rows(x.data_mut(), cols, |row, x| {
+    cpu.for_rows(x.data_mut(), cols, 4 * cols, |row, x| {
         let gates = gate.row(row).chunks(head);
         for (x, gate) in x.chunks_mut(head).zip(gates) {
             cpu.dispatch.run(GatedNorm {

@@ -10,7 +10,7 @@ use super::Simd;
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
     const COEFFICIENTS: [f32; 5] = [
-        0.001_381_454_1,
+        0.001_381_454,
         0.008_368_745,
         0.041_668_39,
         0.166_665_21,

@@ -250,6 +250,33 @@ fn shapes_that_do_not_fit_are_errors() {
         other = shape;
         other.heads = 3;
         assert!(!attend(1, &good, &other, &query));
+        let mut twice = good.clone();
+        twice.spans[1].past = 0;
+        twice.spans[1].pages = twice.spans[0].pages.clone();
+        let inputs = |batch: &Batch, memory: &mut HostMemory, key: Tensor| {
+            let norms = case
+                .norms
+                .clone()
+                .map(|norm| cpu.load_vector(norm).unwrap());
+            let (query_gate, value) = (case.query_gate.clone(), case.value.clone());
+            let norms = (&norms[0], &norms[1], 1e-6);
+            cpu.attention_inputs(
+                memory,
+                1,
+                batch,
+                &shape,
+                &case.rotary,
+                norms,
+                query_gate,
+                key,
+                value,
+            )
+            .is_ok()
+        };
+        let mut copy = memory.clone();
+        assert!(inputs(&good, &mut copy, case.key.clone()));
+        assert!(!inputs(&twice, &mut copy, case.key.clone()));
+        assert!(!inputs(&good, &mut copy, Tensor::zeros(4, 15)));
         let mut beyond = good.clone();
         beyond.spans[0].pages[0] = PageId(100_000);
         assert!(!attend(1, &beyond, &shape, &query));
