@@ -19,15 +19,15 @@ pub(crate) struct LogitsArgs {
     /// The prompt as a JSON list of token ids.
     #[arg(long, value_name = "FILE")]
     tokens: PathBuf,
-    /// The safetensors file to write: `logits` [tokens, vocabulary] in f32.
+    /// The safetensors file to write: `logits` `[tokens, vocabulary]` in f32.
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
     /// How many tokens go through the model at once.
     #[arg(long, value_name = "N", default_value_t = 512,
           value_parser = clap::value_parser!(u32).range(1..))]
     chunk: u32,
-    /// Also continue greedily by this many tokens: `greedy_tokens` [N] in i32 and
-    /// `greedy_logits` [N, vocabulary], the logits after each of them.
+    /// Also continue greedily by this many tokens: `greedy_tokens` `[N]` in i32 and
+    /// `greedy_logits` `[N, vocabulary]`, the logits after each of them.
     #[arg(long, value_name = "N", default_value_t = 0)]
     greedy: usize,
     /// How keys and values are kept.
