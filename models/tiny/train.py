@@ -3,7 +3,8 @@
     python train.py --stage 1 --steps 1000 --out one
     python train.py --stage 2 --steps 420 --start one --out two
     python train.py --stage 3 --steps 440 --start two --out three
-    python train.py --stage 4 --minutes 13 --start three --out tiny    # as many steps as fit; or --steps N
+    python train.py --stage 4 --steps 294 --workers 1 --start three --out four
+    python train.py --stage 5 --minutes 14 --start four --out tiny     # as many steps as fit; or --steps N
 
 The same seed, steps, workers and library versions give the same data and schedule. Each worker is a process with
 one thread and its own half of the batch: on a busy machine that is twice as fast as one process with two threads.
