@@ -48,7 +48,7 @@ pub(super) fn causal_conv(
             columns: channels.min(start + CHANNELS) - start,
             rows: span.rows.len(),
             weights: weights[start..].as_ptr(),
-            input: input.row(span.rows.start)[start..].as_ptr(),
+            input: input.data()[span.rows.start * channels + start..].as_ptr(),
             state: states.at(span.state.0 as usize * state_len + start),
             output: outputs.at(span.rows.start * channels + start),
         });

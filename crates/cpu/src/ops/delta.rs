@@ -108,7 +108,7 @@ fn run_head(
                 key_dim,
                 value_dim,
                 prepared: &prepared[..rows.len() * row_len],
-                values: inputs.qkv.row(rows.start)[value_start..].as_ptr(),
+                values: inputs.qkv.data()[rows.start * inputs.qkv.cols() + value_start..].as_ptr(),
                 value_stride: inputs.qkv.cols(),
                 state: state.as_mut_ptr(),
                 outputs: outputs.at(rows.start * value_cols + head * value_dim),

@@ -257,7 +257,7 @@ struct Plan {
     /// Rows of the input, grouped by expert.
     rows: Vec<u32>,
     /// Where each used expert's rows are in `rows`: its number and its slots.
-    groups: Vec<(usize, Range<usize>)>,
+    slots_of_expert: Vec<(usize, Range<usize>)>,
     /// `[rows, per_row]`: the slot that computes a choice.
     slot_of: Vec<u32>,
 }
@@ -271,7 +271,7 @@ impl Plan {
         for expert in 0..experts {
             next[expert + 1] += next[expert];
         }
-        let groups = next
+        let slots_of_expert = next
             .windows(2)
             .enumerate()
             .filter(|(_, bounds)| bounds[0] < bounds[1])
@@ -287,9 +287,32 @@ impl Plan {
         }
         Self {
             rows,
-            groups,
+            slots_of_expert,
             slot_of,
         }
+    }
+
+    /// The used experts with their rows.
+    fn groups<'a>(&'a self, experts: &'a [MlpWeights<Matrix>]) -> Vec<Group<'a>> {
+        let group = |(expert, slots): &(usize, Range<usize>)| Group {
+            weights: &experts[*expert],
+            rows: &self.rows[slots.clone()],
+            slots: slots.clone(),
+        };
+        self.slots_of_expert.iter().map(group).collect()
+    }
+
+    /// A row's choices in their order, each with the slot that computes it.
+    fn slots<'a>(
+        &'a self,
+        row: usize,
+        routing: &'a Routing,
+    ) -> impl Iterator<Item = (usize, &'a (u32, f32))> {
+        let slots = &self.slot_of[row * routing.per_row..][..routing.per_row];
+        slots
+            .iter()
+            .map(|slot| *slot as usize)
+            .zip(routing.row(row))
     }
 }
 
@@ -299,165 +322,196 @@ pub(super) fn experts(
     routing: &Routing,
     weights: &MoeWeights<Matrix, Experts>,
 ) -> Result<Tensor, OpError> {
+    check_experts(x, routing, weights)?;
+    let mut out = Tensor::zeros(x.rows(), x.cols());
+    if x.rows() == 0 {
+        return Ok(out);
+    }
+    let plan = Plan::new(routing, weights.experts.experts.len());
+    let rows = all_rows(x);
+    let step = Step {
+        cpu,
+        routing,
+        plan: &plan,
+        rows: &rows,
+        routed: plan.groups(&weights.experts.experts),
+        shared: weights.shared.as_ref().map(|(shared, gate)| {
+            let group = Group {
+                weights: shared,
+                rows: &rows,
+                slots: 0..x.rows(),
+            };
+            (group, gate)
+        }),
+    };
+    let inner = step.inner_values(x);
+    step.weighted_sums(&inner, &mut out);
+    Ok(out)
+}
+
+fn check_experts(
+    x: &Tensor,
+    routing: &Routing,
+    weights: &MoeWeights<Matrix, Experts>,
+) -> Result<(), OpError> {
     const OP: &str = "experts";
     let experts = &weights.experts.experts;
-    let per_row = routing.per_row;
-    if routing.choices.len() != x.rows() * per_row {
+    let expected = x.rows() * routing.per_row;
+    if routing.choices.len() != expected {
         let found = routing.choices.len().to_string();
-        return shape_error(OP, format!("{} choices", x.rows() * per_row), found);
+        return shape_error(OP, format!("{expected} choices"), found);
     }
-    if let Some((expert, _)) = routing
-        .choices
-        .iter()
-        .find(|c| c.0 as usize >= experts.len())
-    {
+    let beyond = |choice: &&(u32, f32)| choice.0 as usize >= experts.len();
+    if let Some((expert, _)) = routing.choices.iter().find(beyond) {
         let expected = format!("an expert below {}", experts.len());
         return shape_error(OP, expected, expert.to_string());
     }
-    let mut used: Vec<&Matrix> = Vec::new();
+    if let Some(expert) = experts.first() {
+        check_input(OP, x, &expert.gate)?;
+    }
     if let Some((shared, gate)) = &weights.shared {
         check_mlp(OP, shared)?;
-        used.extend([&shared.gate, &shared.up, gate]);
+        check_input(OP, x, &shared.gate)?;
+        check_input(OP, x, gate)?;
         if gate.rows() != 1 {
             let found = gate.rows().to_string();
             return shape_error(OP, "one row in the shared expert's gate", found);
         }
     }
-    let plan = Plan::new(routing, experts.len());
-    for (expert, _) in &plan.groups {
-        used.extend([&experts[*expert].gate, &experts[*expert].up]);
-    }
-    for matrix in &used {
-        check_input(OP, x, matrix)?;
-    }
-    let mut out = Tensor::zeros(x.rows(), x.cols());
-    if x.rows() == 0 {
-        return Ok(out);
-    }
-    let input = inputs(cpu, x, &used);
+    Ok(())
+}
 
-    // Slots: those of the routed experts, then one per row for the shared one.
-    let routed = plan.rows.len();
-    let everything = all_rows(x);
-    let routed_groups: Vec<Group<'_>> = plan
-        .groups
-        .iter()
-        .map(|(expert, slots)| Group {
-            weights: &experts[*expert],
-            rows: &plan.rows[slots.clone()],
-            slots: slots.clone(),
-        })
-        .collect();
-    let shared_group = weights.shared.as_ref().map(|(shared, _)| Group {
-        weights: shared,
-        rows: &everything,
-        slots: 0..x.rows(),
-    });
+/// One call of [`experts`].
+struct Step<'a> {
+    cpu: &'a Cpu,
+    routing: &'a Routing,
+    plan: &'a Plan,
+    /// All rows.
+    rows: &'a [u32],
+    /// The used experts; their slots are those of the plan.
+    routed: Vec<Group<'a>>,
+    /// The shared expert, whose slots are the rows, and its gate.
+    shared: Option<(Group<'a>, &'a Matrix)>,
+}
 
-    // Region 1: inner values of all experts, and the shared expert's gates.
-    let width = experts.first().map_or(0, |expert| expert.gate.rows());
-    let shared_width = shared_group.as_ref().map_or(0, |g| g.weights.gate.rows());
-    let mut inner = Tensor::zeros(routed, width);
-    let mut shared_inner = Tensor::zeros(x.rows(), shared_width);
-    let mut shared_weights = vec![0.0; x.rows()];
-    {
-        let (stripes, shared_stripes) = (width.div_ceil(STRIPE), shared_width.div_ceil(STRIPE));
-        let routed_tasks = routed_groups.len() * stripes;
-        let shared_tasks = if weights.shared.is_some() {
-            shared_stripes + 1
-        } else {
-            0
+/// What the first region computes.
+struct InnerValues {
+    /// `[slots, width]`
+    routed: Tensor,
+    /// `[rows, width of the shared expert]`
+    shared: Tensor,
+    /// `[rows]`: the shared expert's weights.
+    shared_weights: Vec<f32>,
+}
+
+impl Step<'_> {
+    /// `silu(gate x) * (up x)` of all experts for their rows, and the shared expert's weights.
+    fn inner_values(&self, x: &Tensor) -> InnerValues {
+        let mut used: Vec<&Matrix> = Vec::new();
+        for group in self.routed.iter().chain(self.shared.iter().map(|s| &s.0)) {
+            used.extend([&group.weights.gate, &group.weights.up]);
+        }
+        used.extend(self.shared.iter().map(|s| s.1));
+        let input = inputs(self.cpu, x, &used);
+
+        let width_of = |group: Option<&Group<'_>>| group.map_or(0, |g| g.weights.gate.rows());
+        let width = width_of(self.routed.first());
+        let shared_width = width_of(self.shared.as_ref().map(|s| &s.0));
+        let mut values = InnerValues {
+            routed: Tensor::zeros(self.plan.rows.len(), width),
+            shared: Tensor::zeros(x.rows(), shared_width),
+            shared_weights: vec![0.0; x.rows()],
         };
-        let inner = Parts::new(inner.data_mut());
-        let shared_inner = Parts::new(shared_inner.data_mut());
-        let gates = Parts::new(&mut shared_weights);
-        cpu.pool.run(routed_tasks + shared_tasks, |task| {
+        let routed = Parts::new(values.routed.data_mut());
+        let shared = Parts::new(values.shared.data_mut());
+        let gates = Parts::new(&mut values.shared_weights);
+        let (stripes, shared_stripes) = (width.div_ceil(STRIPE), shared_width.div_ceil(STRIPE));
+        let routed_tasks = self.routed.len() * stripes;
+        // The last task is the shared expert's gate.
+        let tasks = routed_tasks + self.shared.as_ref().map_or(0, |_| shared_stripes + 1);
+        self.cpu.pool.run(tasks, |task| {
             if task < routed_tasks {
-                let columns = stripe_range(task % stripes, width);
+                let (group, columns) = (task / stripes, stripe_range(task % stripes, width));
                 // SAFETY: each task has columns of its own in its group's slots.
-                unsafe { routed_groups[task / stripes].gate_and_up(cpu, &input, columns, &inner) };
-                return;
-            }
-            let (Some(group), Some((_, gate))) = (&shared_group, &weights.shared) else {
-                return;
-            };
-            let stripe = task - routed_tasks;
-            if stripe < shared_stripes {
-                let columns = stripe_range(stripe, shared_width);
-                // SAFETY: likewise.
-                unsafe { group.gate_and_up(cpu, &input, columns, &shared_inner) };
-                return;
-            }
-            let to = Destination {
-                first: gates.at(0),
-                stride: 1,
-            };
-            // SAFETY: only this task writes the gates, one per row.
-            let gates = unsafe {
-                gate.dots(cpu.dispatch, &input, &everything, 0..1, to);
-                gates.part(0..everything.len())
-            };
-            for gate in gates {
-                *gate = cpu.dispatch.run(SigmoidOf(*gate));
+                unsafe { self.routed[group].gate_and_up(self.cpu, &input, columns, &routed) };
+            } else if let Some((group, gate)) = &self.shared {
+                let stripe = task - routed_tasks;
+                if stripe < shared_stripes {
+                    let columns = stripe_range(stripe, shared_width);
+                    // SAFETY: likewise.
+                    unsafe { group.gate_and_up(self.cpu, &input, columns, &shared) };
+                } else {
+                    // SAFETY: only this task uses the gates.
+                    let gates = unsafe { gates.part(0..self.rows.len()) };
+                    self.shared_weights(&input, gate, gates);
+                }
             }
         });
+        values
     }
 
-    // Region 2: down projections, and each row's weighted sum.
-    let downs: Vec<&Matrix> = routed_groups.iter().map(|g| &g.weights.down).collect();
-    let inner = inputs(cpu, &inner, &downs);
-    let shared_downs: Vec<&Matrix> = shared_group.iter().map(|g| &g.weights.down).collect();
-    let shared_inner = inputs(cpu, &shared_inner, &shared_downs);
-    let slots: Vec<u32> = (0..routed as u32).collect();
-    let hidden = x.cols();
-    let sums = Parts::new(out.data_mut());
-    cpu.pool.run(hidden.div_ceil(STRIPE), |stripe| {
-        let columns = stripe_range(stripe, hidden);
-        let stride = columns.len();
-        with_scratch((routed + everything.len()) * stride, |outputs| {
-            let (outputs, shared_outputs) = outputs.split_at_mut(routed * stride);
-            for group in &routed_groups {
-                let slots = &slots[group.slots.clone()];
-                let to = Destination {
-                    first: outputs[group.slots.start * stride..].as_mut_ptr(),
-                    stride,
-                };
-                let down = &group.weights.down;
-                // SAFETY: the buffer has a place for each slot and column.
-                unsafe { down.dots(cpu.dispatch, &inner, slots, columns.clone(), to) };
-            }
-            for down in &shared_downs {
-                let to = Destination {
-                    first: shared_outputs.as_mut_ptr(),
-                    stride,
-                };
-                // SAFETY: likewise, for each row.
-                unsafe {
-                    down.dots(
-                        cpu.dispatch,
-                        &shared_inner,
-                        &everything,
-                        columns.clone(),
-                        to,
-                    )
-                };
-            }
-            for row in 0..everything.len() {
-                let start = row * hidden;
-                // SAFETY: each task has columns of its own.
-                let sum = unsafe { sums.part(start + columns.start..start + columns.end) };
-                for (index, (_, weight)) in routing.row(row).iter().enumerate() {
-                    let slot = plan.slot_of[row * per_row + index] as usize;
-                    add_weighted(sum, *weight, &outputs[slot * stride..][..stride]);
+    fn shared_weights(&self, input: &Inputs<'_>, gate: &Matrix, weights: &mut [f32]) {
+        let to = Destination {
+            first: weights.as_mut_ptr(),
+            stride: 1,
+        };
+        // SAFETY: there is a weight for each row.
+        unsafe { gate.dots(self.cpu.dispatch, input, self.rows, 0..1, to) };
+        for weight in weights {
+            *weight = self.cpu.dispatch.run(SigmoidOf(*weight));
+        }
+    }
+
+    /// The down projections of all experts, and each row's weighted sum of them.
+    fn weighted_sums(&self, inner: &InnerValues, out: &mut Tensor) {
+        let (cpu, plan) = (self.cpu, self.plan);
+        let downs: Vec<&Matrix> = self.routed.iter().map(|g| &g.weights.down).collect();
+        let routed_inner = inputs(cpu, &inner.routed, &downs);
+        let shared_down = self.shared.as_ref().map(|(group, _)| &group.weights.down);
+        let shared_inner = inputs(cpu, &inner.shared, shared_down.as_slice());
+        let slots: Vec<u32> = (0..plan.rows.len() as u32).collect();
+        let hidden = out.cols();
+        let sums = Parts::new(out.data_mut());
+        cpu.pool.run(hidden.div_ceil(STRIPE), |stripe| {
+            let columns = stripe_range(stripe, hidden);
+            let stride = columns.len();
+            with_scratch((slots.len() + self.rows.len()) * stride, |outputs| {
+                let (outputs, shared_outputs) = outputs.split_at_mut(slots.len() * stride);
+                for group in &self.routed {
+                    let to = Destination {
+                        first: outputs[group.slots.start * stride..].as_mut_ptr(),
+                        stride,
+                    };
+                    let (down, slots) = (&group.weights.down, &slots[group.slots.clone()]);
+                    // SAFETY: the buffer has a place for each slot and column.
+                    unsafe { down.dots(cpu.dispatch, &routed_inner, slots, columns.clone(), to) };
                 }
-                if !shared_downs.is_empty() {
-                    let output = &shared_outputs[row * stride..][..stride];
-                    add_weighted(sum, shared_weights[row], output);
+                if let Some(down) = shared_down {
+                    let (rows, to) = (
+                        self.rows,
+                        Destination {
+                            first: shared_outputs.as_mut_ptr(),
+                            stride,
+                        },
+                    );
+                    // SAFETY: likewise, for each row.
+                    unsafe { down.dots(cpu.dispatch, &shared_inner, rows, columns.clone(), to) };
                 }
-            }
+                for row in 0..self.rows.len() {
+                    let start = row * hidden;
+                    // SAFETY: each task has columns of its own.
+                    let sum = unsafe { sums.part(start + columns.start..start + columns.end) };
+                    for (slot, (_, weight)) in plan.slots(row, self.routing) {
+                        add_weighted(sum, *weight, &outputs[slot * stride..][..stride]);
+                    }
+                    if shared_down.is_some() {
+                        let output = &shared_outputs[row * stride..][..stride];
+                        add_weighted(sum, inner.shared_weights[row], output);
+                    }
+                }
+            });
         });
-    });
-    Ok(out)
+    }
 }
 
 fn add_weighted(sum: &mut [f32], weight: f32, values: &[f32]) {

@@ -3,6 +3,7 @@
 use tensor::reference::{check_shape, shape_error};
 use tensor::{OpError, Tensor};
 
+use super::is_multiple;
 use crate::cpu::Cpu;
 use crate::parts::Parts;
 use crate::simd::{Kernel, Simd, silu, sum_of_squares};
@@ -48,8 +49,8 @@ pub(super) fn gated_norm(
     eps: f32,
 ) -> Result<Tensor, OpError> {
     check_shape("gated_norm", "a gate", gate, x.rows(), x.cols())?;
-    let (cols, head) = (x.cols(), weight.len().max(1));
-    if !cols.is_multiple_of(head) {
+    let (cols, head) = (x.cols(), weight.len());
+    if !is_multiple(cols, head) {
         return shape_error("gated_norm", "whole heads", format!("{cols} columns"));
     }
     cpu.for_rows(x.data_mut(), cols, 4 * cols, |row, x| {

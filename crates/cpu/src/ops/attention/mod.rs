@@ -5,20 +5,23 @@
 //! its keys in order; pieces are then merged in order. So a query's result depends on nothing but
 //! its own keys: not on page size, on the chunk it came in, or on who computed which piece.
 
+mod inputs;
+mod softmax;
+
 use std::ops::Range;
-use std::sync::OnceLock;
 
 use formats::DType;
-use tensor::reference::{check_batch, check_shape, rotate, shape_error};
-use tensor::{AttentionShape, Batch, HostMemory, OpError, PageId, Rotary, Span, Tensor, quant};
+use tensor::reference::{check_batch, check_shape, shape_error};
+use tensor::{AttentionShape, Batch, HostMemory, OpError, PageId, Span, Tensor, quant};
 
+use self::softmax::{Finish, Merge, Softmax};
 use super::is_multiple;
-use super::norm::Norm;
 use crate::cpu::Cpu;
 use crate::dots::float::{FloatKind, FloatRows};
 use crate::parts::Parts;
 use crate::scratch::with_scratch;
-use crate::simd::{Kernel, Simd, exp, sigmoid};
+
+pub(super) use self::inputs::inputs;
 
 /// Positions per piece.
 const PIECE: usize = 128;
@@ -42,126 +45,12 @@ impl Place<'_> {
             return shape_error(op, expected, format!("layer {}", self.layer));
         }
         let sizes = |shape: &AttentionShape| (shape.kv_heads, shape.head_dim);
-        if sizes(shape) != sizes(&layout.attention) || !is_multiple(shape.heads, shape.kv_heads) {
+        let fits = sizes(shape) == sizes(&layout.attention) && shape.head_dim > 0;
+        if !fits || !is_multiple(shape.heads, shape.kv_heads) {
             let expected = format!("heads for the memory's {:?}", layout.attention);
             return shape_error(op, expected, format!("{shape:?}"));
         }
         Ok(())
-    }
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one fused operation of the contract"
-)]
-pub(super) fn inputs(
-    cpu: &Cpu,
-    memory: &mut HostMemory,
-    place: Place<'_>,
-    rotary: &Rotary,
-    (query_norm, key_norm, eps): (&[f32], &[f32], f32),
-    query_gate: &Tensor,
-    mut key: Tensor,
-    value: &Tensor,
-) -> Result<(Tensor, Tensor), OpError> {
-    const OP: &str = "attention_inputs";
-    let AttentionShape {
-        heads,
-        kv_heads,
-        head_dim,
-    } = *place.shape;
-    let (batch, rows) = (place.batch, place.batch.rows());
-    place.check(OP, memory)?;
-    let both = heads * 2 * head_dim;
-    check_shape(OP, "queries and gates", query_gate, rows, both)?;
-    check_shape(OP, "keys", &key, rows, kv_heads * head_dim)?;
-    check_shape(OP, "values", value, rows, kv_heads * head_dim)?;
-    let half = rotary.frequencies.len();
-    if 2 * half > head_dim || query_norm.len() != head_dim || key_norm.len() != head_dim {
-        let expected = format!("norms and rotation of {head_dim}");
-        return shape_error(OP, expected, "other sizes");
-    }
-    if rotary.axes.len() != half || rotary.axes.iter().any(|axis| *axis > 2) {
-        return shape_error(OP, format!("{half} axes of three"), "other axes");
-    }
-
-    let slots = slots_of_rows(batch, memory.layout().page_tokens)?;
-    let (key_bytes, value_bytes) = memory.layout().row_bytes()?;
-    let (key_type, value_type) = (memory.layout().key_type, memory.layout().value_type);
-    let page_tokens = memory.layout().page_tokens;
-    let (page_keys, page_values) = memory.layer_pages(place.layer);
-    let (page_keys, page_values) = (Parts::new(page_keys), Parts::new(page_values));
-    let (query_cols, key_cols) = (heads * head_dim, kv_heads * head_dim);
-    let mut query = Tensor::zeros(rows, query_cols);
-    let mut gate = Tensor::zeros(rows, query_cols);
-    let gates = Parts::new(gate.data_mut());
-    let keys = Parts::new(key.data_mut());
-    let failure = OnceLock::new();
-    cpu.for_rows(query.data_mut(), query_cols, 4 * both, |row, query| {
-        // SAFETY: rows do not overlap, and each is worked on once.
-        let (gate, key) = unsafe {
-            (
-                gates.part(row * query_cols..(row + 1) * query_cols),
-                keys.part(row * key_cols..(row + 1) * key_cols),
-            )
-        };
-        with_scratch(2 * half, |angles| {
-            let (cos, sin) = angles.split_at_mut(half);
-            rotary.angles(batch.positions[row], cos, sin);
-            let turn = |x: &mut [f32], weight| {
-                cpu.dispatch.run(Norm { x, weight, eps });
-                rotate(x, cos, sin);
-            };
-            for (head, both) in query_gate.row(row).chunks_exact(2 * head_dim).enumerate() {
-                let columns = head * head_dim..(head + 1) * head_dim;
-                gate[columns.clone()].copy_from_slice(&both[head_dim..]);
-                query[columns.clone()].copy_from_slice(&both[..head_dim]);
-                turn(&mut query[columns], query_norm);
-            }
-            let values = value.row(row).chunks_exact(head_dim);
-            for (head, (key, value)) in key.chunks_exact_mut(head_dim).zip(values).enumerate() {
-                turn(key, key_norm);
-                let (page, slot) = slots[row];
-                let at = (page.0 as usize * kv_heads + head) * page_tokens + slot;
-                // SAFETY: no two rows have the same slot.
-                let (page_key, page_value) = unsafe {
-                    (
-                        page_keys.part(at * key_bytes..(at + 1) * key_bytes),
-                        page_values.part(at * value_bytes..(at + 1) * value_bytes),
-                    )
-                };
-                let written = quant::encode(key_type, key, page_key)
-                    .and_then(|()| quant::encode(value_type, value, page_value));
-                if let Err(error) = written {
-                    failure.get_or_init(|| error);
-                }
-            }
-        });
-    });
-    match failure.into_inner() {
-        Some(error) => Err(OpError::Memory(format!("key/value cache: {error}"))),
-        None => Ok((query, gate)),
-    }
-}
-
-/// The page and the slot in it that each row's key and value go to.
-///
-/// # Errors
-/// If two rows have the same: they are written at the same time.
-fn slots_of_rows(batch: &Batch, page_tokens: usize) -> Result<Vec<(PageId, usize)>, OpError> {
-    let mut slots = Vec::with_capacity(batch.rows());
-    for span in &batch.spans {
-        let positions = span.past..span.past + span.rows.len();
-        slots.extend(positions.map(|at| (span.pages[at / page_tokens], at % page_tokens)));
-    }
-    let mut sorted = slots.clone();
-    sorted.sort_unstable();
-    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(OpError::Memory(format!(
-            "page {} is written twice in a batch",
-            pair[0].0.0
-        ))),
-        None => Ok(slots),
     }
 }
 
@@ -460,96 +349,4 @@ fn with_floats(dtype: DType, bytes: &[u8], rows: usize, cols: usize, body: impl 
         rows,
         cols,
     });
-}
-
-/// Scales scores and replaces them with exponentials relative to the largest; returns the largest
-/// and the sum of exponentials.
-struct Softmax<'a> {
-    scores: &'a mut [f32],
-    scale: f32,
-}
-
-impl Kernel for Softmax<'_> {
-    type Output = (f32, f32);
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> (f32, f32) {
-        let mut largest = f32::NEG_INFINITY;
-        for score in self.scores.iter_mut() {
-            *score *= self.scale;
-            largest = if *score > largest { *score } else { largest };
-        }
-        let offset = s.splat(largest);
-        let mut sum = s.splat(0.0);
-        let len = self.scores.len();
-        for at in (0..len).step_by(S::LANES) {
-            // SAFETY: `len - at` values remain.
-            unsafe {
-                let place = self.scores.as_mut_ptr().add(at);
-                let score = s.load_up_to(place, len - at);
-                s.store_up_to(place, exp(s, s.sub(score, offset)), len - at);
-                // Loaded again, so that lanes beyond the end count as zero.
-                sum = s.add(sum, s.load_up_to(place, len - at));
-            }
-        }
-        (largest, s.sum(sum))
-    }
-}
-
-/// Merges two partial results of one query, as [`Context::partial_len`] lays them out.
-struct Merge<'a> {
-    sum: &'a mut [f32],
-    partial: &'a [f32],
-}
-
-impl Kernel for Merge<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let head_dim = self.sum.len() - 2;
-        let (before, new) = (self.sum[head_dim], self.partial[head_dim]);
-        let largest = before.max(new);
-        let (before, new) = ((before - largest).exp(), (new - largest).exp());
-        for at in (0..head_dim).step_by(S::LANES) {
-            let rest = head_dim - at;
-            // SAFETY: `rest` values remain in both.
-            unsafe {
-                let place = self.sum.as_mut_ptr().add(at);
-                let old = s.mul(s.load_up_to(place, rest), s.splat(before));
-                let partial = s.load_up_to(self.partial.as_ptr().add(at), rest);
-                s.store_up_to(place, s.mul_add(partial, s.splat(new), old), rest);
-            }
-        }
-        self.sum[head_dim] = largest;
-        self.sum[head_dim + 1] = self.sum[head_dim + 1] * before + self.partial[head_dim + 1] * new;
-    }
-}
-
-/// `out = mixed / sum * sigmoid(gate)`
-struct Finish<'a> {
-    mixed: &'a [f32],
-    sum: f32,
-    gate: &'a [f32],
-    out: &'a mut [f32],
-}
-
-impl Kernel for Finish<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let factor = s.splat(1.0 / self.sum);
-        let len = self.out.len();
-        assert!(len == self.mixed.len() && len == self.gate.len());
-        for at in (0..len).step_by(S::LANES) {
-            // SAFETY: `len - at` values remain in all three.
-            unsafe {
-                let mixed = s.load_up_to(self.mixed.as_ptr().add(at), len - at);
-                let gate = s.load_up_to(self.gate.as_ptr().add(at), len - at);
-                let y = s.mul(s.mul(mixed, factor), sigmoid(s, gate));
-                s.store_up_to(self.out.as_mut_ptr().add(at), y, len - at);
-            }
-        }
-    }
 }
