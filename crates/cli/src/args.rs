@@ -93,7 +93,7 @@ impl From<LogLevel> for LevelFilter {
 impl Global {
     /// How many threads to compute with.
     pub(crate) fn threads(&self) -> NonZeroUsize {
-        let lent = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let lent = || NonZeroUsize::new(cpu::default_threads()).unwrap_or(NonZeroUsize::MIN);
         self.threads.unwrap_or_else(lent)
     }
 
