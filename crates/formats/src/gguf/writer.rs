@@ -52,7 +52,7 @@ pub enum WriteError {
     },
     #[error("the limits allow {parts} parts, at most 65535 can be counted; allow larger parts")]
     TooManyParts { parts: usize },
-    #[error("{} cannot be written: {source}", path.display())]
+    #[error("{} cannot be written", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
 

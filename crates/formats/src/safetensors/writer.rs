@@ -21,12 +21,12 @@ pub enum WriteError {
     BadType { name: String, dtype: DType },
     #[error("tensor {name:?} is added twice")]
     DuplicateTensor { name: String },
-    #[error("{} cannot be written: {source}", path.display())]
+    #[error("{} cannot be written", path.display())]
     Format {
         path: PathBuf,
         source: SafeTensorError,
     },
-    #[error("{} cannot be written: {source}", path.display())]
+    #[error("{} cannot be written", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
 
