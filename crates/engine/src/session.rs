@@ -75,7 +75,9 @@ impl Session {
 
     /// Goes back to the longest state that `prompt` starts with; returns its tokens.
     fn rewind(&mut self, engine: &mut Engine, prompt: &[u32]) -> Result<usize, EngineError> {
-        if prompt.starts_with(&self.tokens) {
+        // After an error half way the sequence may hold more than we were told of.
+        let is_known = engine.tokens(self.sequence)? == self.tokens.len();
+        if is_known && prompt.starts_with(&self.tokens) {
             return Ok(self.tokens.len());
         }
         if let Some(point) = &self.checkpoint

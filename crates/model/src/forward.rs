@@ -2,7 +2,7 @@
 
 use tensor::{Batch, OpError, Ops, Rotary};
 
-use crate::config::{Config, LayerKind};
+use crate::config::Config;
 use crate::weights::{Attention, DeltaNet, FeedForward, Layer, Mixer, Mtp, Weights};
 
 /// A model on a device, ready to compute.
@@ -103,6 +103,7 @@ impl<O: Ops> Model<O> {
 
         let mut next = ops.embed(table, &batch.tokens)?;
         let next = ops.add_norm(&mut next, None, embedding_norm, eps)?;
+        // The norm takes its input mutably, for residuals; this one is still the caller's.
         let all = (0..ops.rows(hidden)).collect::<Vec<_>>();
         let hidden = ops.add_norm(&mut ops.select_rows(hidden, &all)?, None, hidden_norm, eps)?;
         let [mut x] = ops.linear(&ops.concat(&next, &hidden)?, [join])?;
@@ -212,10 +213,5 @@ impl<O: Ops> Model<O> {
         let gated = ops.gated_norm(mixed, &z, &weights.norm, self.config.rms_norm_eps)?;
         let [output] = ops.linear(&gated, [&weights.output])?;
         Ok(output)
-    }
-
-    /// The index of the multi-token-prediction layer among the attention layers' pages.
-    pub fn mtp_index(config: &Config) -> usize {
-        config.count(LayerKind::Attention)
     }
 }
