@@ -20,6 +20,7 @@
 )]
 
 mod activations;
+pub mod bandwidth;
 mod cpu;
 mod dots;
 mod isa;

@@ -13,7 +13,7 @@ pub mod safetensors;
 mod sniff;
 mod tensor_info;
 
-pub use bytes::SharedBytes;
+pub use bytes::{LargeBuffer, SharedBytes};
 pub use dtype::DType;
 pub use sniff::Looks;
 pub use tensor_info::{TensorInfo, TensorType};
