@@ -2,119 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use formats::DType;
-use model::Config;
-use tensor::{Batch, MemoryLayout, OpError, PageId, Span, StateId, StateSnapshot, Tensor};
+use tensor::{Batch, MemoryLayout, PageId, Span, StateId, Tensor};
 
+use crate::error::EngineError;
 use crate::pages::Pool;
 use crate::runner::Runner;
-
-/// What can go wrong in a step.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EngineError {
-    /// A sequence would grow past the context.
-    #[error(
-        "the sequence would hold {wanted} tokens and the context is {context}; shorten the prompt \
-         or raise --ctx-size (-c)"
-    )]
-    ContextFull {
-        /// Tokens it would hold.
-        wanted: usize,
-        /// Tokens it may hold.
-        context: usize,
-    },
-    /// A token the model has no row for.
-    #[error(
-        "token id {token} is outside the vocabulary of {vocabulary}; were these ids made with \
-         another model's tokenizer?"
-    )]
-    TokenOutOfRange {
-        /// The id.
-        token: u32,
-        /// The rows of the embedding.
-        vocabulary: usize,
-    },
-    /// No page or state is free.
-    #[error("no {what} is free; end a sequence or start with more memory")]
-    OutOfMemory {
-        /// Page or state.
-        what: &'static str,
-    },
-    /// A sequence that was ended or never started.
-    #[error("there is no sequence {0:?}")]
-    NoSuchSequence(SequenceId),
-    /// The same sequence twice in one step.
-    #[error("{0:?} appears twice in one step")]
-    Twice(SequenceId),
-    /// The backend failed.
-    #[error(transparent)]
-    Op(#[from] OpError),
-}
 
 /// Names a sequence of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SequenceId(u64);
-
-/// How keys and values are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KvTypes {
-    /// Of keys.
-    pub key: DType,
-    /// Of values.
-    pub value: DType,
-}
-
-impl KvTypes {
-    /// Both the same.
-    pub fn both(dtype: DType) -> Self {
-        Self {
-            key: dtype,
-            value: dtype,
-        }
-    }
-}
-
-/// How much memory an engine makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EngineSettings {
-    /// The most tokens a sequence may hold.
-    pub context: usize,
-    /// Tokens of all sequences together; at least the context.
-    pub total_tokens: usize,
-    /// The most sequences at once.
-    pub sequences: usize,
-    /// How keys and values are stored.
-    pub kv: KvTypes,
-}
-
-/// Tokens per page: small enough that forks copy little, large enough that tables stay short.
-const PAGE_TOKENS: usize = 64;
-
-impl EngineSettings {
-    /// One sequence of this context, f16 keys and values.
-    pub fn single(context: usize) -> Self {
-        Self {
-            context,
-            total_tokens: context,
-            sequences: 1,
-            kv: KvTypes::both(DType::F16),
-        }
-    }
-
-    /// The memory that a model needs under these settings.
-    pub fn layout(&self, config: &Config) -> MemoryLayout {
-        // One page more per sequence: each one's last page is partly filled.
-        let pages = self.total_tokens.max(self.context).div_ceil(PAGE_TOKENS) + self.sequences;
-        config.memory_layout(
-            self.kv.key,
-            self.kv.value,
-            PAGE_TOKENS,
-            pages,
-            self.sequences,
-        )
-    }
-}
 
 /// New tokens for one sequence in a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,59 +24,49 @@ pub struct Work {
 }
 
 #[derive(Debug)]
-struct Sequence {
+pub(crate) struct Sequence {
     /// Tokens in pages and state.
-    past: usize,
-    pages: Vec<PageId>,
-    state: StateId,
-}
-
-/// A point in a sequence's life to go back to: its pages are shared, its state is copied out.
-///
-/// Hand it back with [`Engine::discard`]; its pages stay held until then.
-#[derive(Debug)]
-pub struct Checkpoint {
-    past: usize,
-    pages: Vec<PageId>,
-    state: StateSnapshot,
-}
-
-impl Checkpoint {
-    /// The tokens it covers.
-    pub fn tokens(&self) -> usize {
-        self.past
-    }
-
-    /// The bytes of its copied state.
-    pub fn state_bytes(&self) -> usize {
-        self.state.bytes()
-    }
+    pub(crate) past: usize,
+    pub(crate) pages: Vec<PageId>,
+    pub(crate) state: StateId,
 }
 
 /// A model, its memory and the sequences in it.
 pub struct Engine {
-    runner: Box<dyn Runner>,
-    pool: Pool,
+    pub(crate) runner: Box<dyn Runner>,
+    pub(crate) pool: Pool,
     sequences: BTreeMap<SequenceId, Sequence>,
     next_id: u64,
     context: usize,
     vocabulary: usize,
-    checkpoint_pages: Vec<PageId>,
+    page_tokens: usize,
+    page_bytes: usize,
+    state_bytes: usize,
 }
 
 impl Engine {
-    /// Takes over a runner whose memory was made for `layout`.
-    pub fn new(runner: Box<dyn Runner>, config: &Config, settings: &EngineSettings) -> Self {
-        let layout = settings.layout(config);
-        Self {
+    /// Takes over a runner whose memory was made for `layout`. A sequence may hold `context`
+    /// tokens, of a vocabulary of `vocabulary`.
+    ///
+    /// # Errors
+    /// If the layout's types cannot hold keys and values.
+    pub fn new(
+        runner: Box<dyn Runner>,
+        layout: &MemoryLayout,
+        context: usize,
+        vocabulary: usize,
+    ) -> Result<Self, EngineError> {
+        Ok(Self {
             runner,
             pool: Pool::new(layout.pages, layout.states),
             sequences: BTreeMap::new(),
             next_id: 0,
-            context: settings.context,
-            vocabulary: config.vocab_size,
-            checkpoint_pages: Vec::new(),
-        }
+            context,
+            vocabulary,
+            page_tokens: layout.page_tokens,
+            page_bytes: layout.page_bytes()?,
+            state_bytes: layout.state_bytes(),
+        })
     }
 
     /// The most tokens a sequence may hold.
@@ -188,15 +74,70 @@ impl Engine {
         self.context
     }
 
+    /// The ids of tokens are below this.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// Tokens per page.
+    pub fn page_tokens(&self) -> usize {
+        self.page_tokens
+    }
+
+    /// The bytes of a page over all layers.
+    pub fn page_bytes(&self) -> usize {
+        self.page_bytes
+    }
+
+    /// The bytes of a sequence's recurrent state.
+    pub fn state_bytes(&self) -> usize {
+        self.state_bytes
+    }
+
+    /// Pages: free, and all.
+    pub fn pages(&self) -> (usize, usize) {
+        (self.pool.free_pages(), self.pool.pages())
+    }
+
+    /// State slots: free, and all.
+    pub fn states(&self) -> (usize, usize) {
+        (self.pool.free_states(), self.pool.states())
+    }
+
+    /// How many sequences and held page sets hold a page.
+    pub fn holders(&self, page: PageId) -> u32 {
+        self.pool.holders(page)
+    }
+
     /// The tokens a sequence holds.
     ///
     /// # Errors
     /// If there is no such sequence.
     pub fn tokens(&self, id: SequenceId) -> Result<usize, EngineError> {
-        self.sequences
-            .get(&id)
-            .map(|sequence| sequence.past)
-            .ok_or(EngineError::NoSuchSequence(id))
+        Ok(self.sequence(id)?.past)
+    }
+
+    /// The pages of a sequence, in the order of the tokens they hold.
+    ///
+    /// # Errors
+    /// If there is no such sequence.
+    pub fn sequence_pages(&self, id: SequenceId) -> Result<&[PageId], EngineError> {
+        Ok(&self.sequence(id)?.pages)
+    }
+
+    /// The free pages that `count` more tokens of a sequence would take.
+    ///
+    /// # Errors
+    /// If there is no such sequence.
+    pub fn pages_for(&self, id: SequenceId, count: usize) -> Result<usize, EngineError> {
+        let sequence = self.sequence(id)?;
+        if count == 0 {
+            return Ok(0);
+        }
+        let needed = (sequence.past + count).div_ceil(self.page_tokens);
+        let new = needed.saturating_sub(sequence.pages.len());
+        let copied = self.shared_tail(sequence).is_some();
+        Ok(new + usize::from(copied))
     }
 
     /// Starts an empty sequence.
@@ -250,52 +191,6 @@ impl Engine {
         self.runner.copy_state(from, state)?;
         pages.iter().for_each(|&page| self.pool.hold(page));
         Ok(self.insert(Sequence { past, pages, state }))
-    }
-
-    /// Remembers where a sequence is.
-    ///
-    /// # Errors
-    /// If there is no such sequence or the device fails.
-    pub fn checkpoint(&mut self, id: SequenceId) -> Result<Checkpoint, EngineError> {
-        let sequence = self
-            .sequences
-            .get(&id)
-            .ok_or(EngineError::NoSuchSequence(id))?;
-        let state = self.runner.snapshot(sequence.state)?;
-        let (past, pages) = (sequence.past, sequence.pages.clone());
-        pages.iter().for_each(|&page| self.pool.hold(page));
-        self.checkpoint_pages.extend_from_slice(&pages);
-        Ok(Checkpoint { past, pages, state })
-    }
-
-    /// Puts a sequence back (or another one forward) to a checkpoint, exactly.
-    ///
-    /// # Errors
-    /// If there is no such sequence or the device fails.
-    pub fn restore(&mut self, id: SequenceId, point: &Checkpoint) -> Result<(), EngineError> {
-        let sequence = self
-            .sequences
-            .get_mut(&id)
-            .ok_or(EngineError::NoSuchSequence(id))?;
-        self.runner.restore(sequence.state, &point.state)?;
-        point.pages.iter().for_each(|&page| self.pool.hold(page));
-        sequence
-            .pages
-            .iter()
-            .for_each(|&page| self.pool.release(page));
-        sequence.pages.clone_from(&point.pages);
-        sequence.past = point.past;
-        Ok(())
-    }
-
-    /// Frees a checkpoint.
-    pub fn discard(&mut self, point: Checkpoint) {
-        for page in point.pages {
-            self.pool.release(page);
-            let at = self.checkpoint_pages.iter().position(|&held| held == page);
-            self.checkpoint_pages
-                .swap_remove(at.expect("checkpoints list their pages"));
-        }
     }
 
     /// Runs new tokens of any number of sequences and returns the logits asked for: for each
@@ -357,8 +252,8 @@ impl Engine {
     /// If they are wrong.
     pub fn assert_consistent(&self) {
         let held = self.sequences.values().flat_map(|sequence| &sequence.pages);
-        let held = held.chain(&self.checkpoint_pages).copied();
-        self.pool.assert_consistent(held, self.sequences.len());
+        self.pool
+            .assert_consistent(held.copied(), self.sequences.len());
     }
 
     fn insert(&mut self, sequence: Sequence) -> SequenceId {
@@ -405,33 +300,62 @@ impl Engine {
 
     /// Gives a sequence pages of its own for `count` more tokens.
     fn reserve(&mut self, id: SequenceId, count: usize) -> Result<(), EngineError> {
-        let sequence = self
-            .sequences
-            .get_mut(&id)
-            .ok_or(EngineError::NoSuchSequence(id))?;
-        let needed = (sequence.past + count).div_ceil(PAGE_TOKENS);
-        let short = EngineError::OutOfMemory { what: "page" };
-        if needed.saturating_sub(sequence.pages.len()) > self.pool.free_pages() {
-            return Err(short);
+        if self.pages_for(id, count)? > self.pool.free_pages() {
+            return Err(EngineError::OutOfMemory { what: "page" });
         }
+        let short = || EngineError::OutOfMemory { what: "page" };
         // The page that the next token goes to may be shared with a fork or checkpoint, which
         // reads its first tokens only: write to a copy.
-        if let Some(page) = sequence.pages.get_mut(sequence.past / PAGE_TOKENS)
-            && self.pool.is_shared(*page)
-        {
-            let Some(copy) = self.pool.take_page() else {
-                return Err(short);
-            };
-            self.runner.copy_page(*page, copy)?;
-            self.pool.release(*page);
-            *page = copy;
+        if let Some(at) = self.shared_tail(self.sequence(id)?) {
+            let copy = self.pool.take_page().ok_or_else(short)?;
+            let page = self.sequence(id)?.pages[at];
+            if let Err(error) = self.runner.copy_page(page, copy) {
+                self.pool.release(copy);
+                return Err(error.into());
+            }
+            self.pool.release(page);
+            self.sequence_mut(id)?.pages[at] = copy;
         }
-        while sequence.pages.len() < needed {
-            let Some(page) = self.pool.take_page() else {
-                return Err(short);
-            };
-            sequence.pages.push(page);
+        let needed = (self.sequence(id)?.past + count).div_ceil(self.page_tokens);
+        while self.sequence(id)?.pages.len() < needed {
+            let page = self.pool.take_page().ok_or_else(short)?;
+            self.sequence_mut(id)?.pages.push(page);
         }
+        Ok(())
+    }
+
+    /// The index of the page that a sequence's next token goes to, if others hold it too.
+    fn shared_tail(&self, sequence: &Sequence) -> Option<usize> {
+        let at = sequence.past / self.page_tokens;
+        let page = sequence.pages.get(at)?;
+        self.pool.is_shared(*page).then_some(at)
+    }
+
+    pub(crate) fn sequence(&self, id: SequenceId) -> Result<&Sequence, EngineError> {
+        self.sequences
+            .get(&id)
+            .ok_or(EngineError::NoSuchSequence(id))
+    }
+
+    fn sequence_mut(&mut self, id: SequenceId) -> Result<&mut Sequence, EngineError> {
+        self.sequences
+            .get_mut(&id)
+            .ok_or(EngineError::NoSuchSequence(id))
+    }
+
+    /// Lets a sequence hold these pages instead of its own.
+    pub(crate) fn replace_pages(
+        &mut self,
+        id: SequenceId,
+        past: usize,
+        pages: Vec<PageId>,
+    ) -> Result<(), EngineError> {
+        self.sequence(id)?;
+        pages.iter().for_each(|&page| self.pool.hold(page));
+        let sequence = self.sequence_mut(id)?;
+        sequence.past = past;
+        let old = std::mem::replace(&mut sequence.pages, pages);
+        old.into_iter().for_each(|page| self.pool.release(page));
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! One answer: prefill in chunks, then token by token until it ends.
 
-use crate::engine::{Engine, EngineError, SequenceId, Work};
+use crate::engine::{Engine, SequenceId, Work};
+use crate::error::EngineError;
 use crate::sampler::{Sampler, SamplerSettings};
 
 /// Why an answer ended.

@@ -4,19 +4,24 @@
 //! batches of sequences; [`Sampler`] chooses tokens; [`Generation`] drives one answer. No sockets,
 //! clocks or wire formats.
 
+pub mod cache;
+mod checkpoint;
 mod engine;
+mod error;
 mod generation;
 pub mod open;
 mod pages;
 mod runner;
 mod sampler;
 mod session;
+mod settings;
 
-pub use crate::engine::{
-    Checkpoint, Engine, EngineError, EngineSettings, KvTypes, SequenceId, Work,
-};
+pub use crate::checkpoint::{Checkpoint, HeldPages};
+pub use crate::engine::{Engine, SequenceId, Work};
+pub use crate::error::EngineError;
 pub use crate::generation::{FinishReason, Generation, GenerationLimits};
 pub use crate::open::{BackendChoice, OpenError, OpenedModel};
 pub use crate::runner::{OpsRunner, Runner};
 pub use crate::sampler::{Sampler, SamplerSettings, argmax};
 pub use crate::session::Session;
+pub use crate::settings::{EngineSettings, KvTypes};

@@ -14,8 +14,10 @@ use model::{Config, Model, Weights};
 use tensor::{OpError, Ops, Reference};
 use text::{ChatTemplate, TemplateError, Tokenizer, TokenizerError, Vocabulary};
 
-use crate::engine::{Engine, EngineSettings};
+use crate::engine::Engine;
+use crate::error::EngineError;
 use crate::runner::OpsRunner;
+use crate::settings::EngineSettings;
 
 /// What can go wrong between a path and a model that computes.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +76,9 @@ pub enum OpenError {
     /// A device refused.
     #[error(transparent)]
     Op(#[from] OpError),
+    /// The memory cannot be used.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
 /// Where a model computes.
@@ -228,8 +233,15 @@ impl OpenedModel {
     {
         let weights = self.weights()?.load(&ops, progress)?;
         let model = Model::new(self.config.clone(), weights);
-        let runner = OpsRunner::new(ops, model, &settings.layout(&self.config))?;
-        Ok(Engine::new(Box::new(runner), &self.config, settings))
+        let layout = settings.layout(&self.config);
+        let runner = OpsRunner::new(ops, model, &layout)?;
+        let vocabulary = self.config.vocab_size;
+        Ok(Engine::new(
+            Box::new(runner),
+            &layout,
+            settings.context,
+            vocabulary,
+        )?)
     }
 
     /// The weights as they are stored.

@@ -9,7 +9,10 @@ use tensor::{PageId, StateId};
 #[derive(Debug)]
 pub(crate) struct Pool {
     free_pages: Vec<PageId>,
+    /// Per page, how many hold it.
     holders: Vec<u32>,
+    /// Per page, how many of these are no sequences.
+    lent: Vec<u32>,
     free_states: Vec<StateId>,
     states: usize,
 }
@@ -20,6 +23,7 @@ impl Pool {
         Self {
             free_pages: (0..pages as u32).rev().map(PageId).collect(),
             holders: vec![0; pages],
+            lent: vec![0; pages],
             free_states: (0..states as u32).rev().map(StateId).collect(),
             states,
         }
@@ -51,6 +55,42 @@ impl Pool {
         }
     }
 
+    /// One more holder that is no sequence.
+    pub(crate) fn lend(&mut self, page: PageId) {
+        self.hold(page);
+        self.lent[page.0 as usize] += 1;
+    }
+
+    /// A free page for a holder that is no sequence.
+    pub(crate) fn take_lent_page(&mut self) -> Option<PageId> {
+        let page = self.take_page()?;
+        self.lent[page.0 as usize] += 1;
+        Some(page)
+    }
+
+    /// Ends what [`Pool::lend`] or [`Pool::take_lent_page`] began.
+    pub(crate) fn take_back(&mut self, page: PageId) {
+        debug_assert!(self.lent[page.0 as usize] > 0, "lent pages only");
+        self.lent[page.0 as usize] -= 1;
+        self.release(page);
+    }
+
+    pub(crate) fn holders(&self, page: PageId) -> u32 {
+        self.holders[page.0 as usize]
+    }
+
+    pub(crate) fn pages(&self) -> usize {
+        self.holders.len()
+    }
+
+    pub(crate) fn states(&self) -> usize {
+        self.states
+    }
+
+    pub(crate) fn free_states(&self) -> usize {
+        self.free_states.len()
+    }
+
     pub(crate) fn is_shared(&self, page: PageId) -> bool {
         self.holders[page.0 as usize] > 1
     }
@@ -63,7 +103,8 @@ impl Pool {
         self.free_states.push(state);
     }
 
-    /// Checks that every page is free or held as often as `held` lists it, and states likewise.
+    /// Checks that every page is free, or held as often as `held` lists it and it is lent, and
+    /// states likewise.
     ///
     /// # Panics
     /// If the books are wrong.
@@ -72,7 +113,7 @@ impl Pool {
         held: impl Iterator<Item = PageId>,
         states_in_use: usize,
     ) {
-        let mut counted = vec![0u32; self.holders.len()];
+        let mut counted = self.lent.clone();
         held.for_each(|page| counted[page.0 as usize] += 1);
         assert_eq!(
             counted, self.holders,

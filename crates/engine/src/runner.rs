@@ -27,6 +27,16 @@ pub trait Runner: Send {
     #[expect(clippy::missing_errors_doc, reason = "as clear_state")]
     fn copy_page(&mut self, from: PageId, to: PageId) -> Result<(), OpError>;
 
+    /// Copies a page out, in the device's own form.
+    #[expect(clippy::missing_errors_doc, reason = "as clear_state")]
+    fn read_page(&self, page: PageId) -> Result<Vec<u8>, OpError>;
+
+    /// Puts a page back that was read from memory of the same layout.
+    ///
+    /// # Errors
+    /// If it is of another layout or the device fails.
+    fn write_page(&mut self, page: PageId, bytes: &[u8]) -> Result<(), OpError>;
+
     /// Copies a state out.
     #[expect(clippy::missing_errors_doc, reason = "as clear_state")]
     fn snapshot(&self, state: StateId) -> Result<StateSnapshot, OpError>;
@@ -86,6 +96,14 @@ where
 
     fn copy_page(&mut self, from: PageId, to: PageId) -> Result<(), OpError> {
         self.ops.copy_page(&mut self.memory, from, to)
+    }
+
+    fn read_page(&self, page: PageId) -> Result<Vec<u8>, OpError> {
+        self.ops.read_page(&self.memory, page)
+    }
+
+    fn write_page(&mut self, page: PageId, bytes: &[u8]) -> Result<(), OpError> {
+        self.ops.write_page(&mut self.memory, page, bytes)
     }
 
     fn snapshot(&self, state: StateId) -> Result<StateSnapshot, OpError> {

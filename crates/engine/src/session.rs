@@ -5,7 +5,9 @@
 //! behind the user's last message, before the start of the assistant's turn, which templates
 //! render differently once the turn is history.
 
-use crate::engine::{Checkpoint, Engine, EngineError, SequenceId, Work};
+use crate::checkpoint::Checkpoint;
+use crate::engine::{Engine, SequenceId, Work};
+use crate::error::EngineError;
 
 /// One sequence and the tokens it holds.
 pub struct Session {

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::{
-    BackendChoice, Engine, EngineSettings, KvTypes, OpenedModel, SequenceId, Work, argmax,
+    BackendChoice, Checkpoint, Engine, EngineSettings, KvTypes, OpenedModel, SequenceId, Work,
+    argmax,
 };
 use formats::DType;
 use tensor::Reference;
@@ -40,6 +41,8 @@ enum Detour {
     Fork,
     /// Go astray and come back to a checkpoint.
     Restore,
+    /// Leave the device, as bytes, and come back to other pages.
+    Move,
 }
 
 fn roads() -> Vec<Road> {
@@ -53,7 +56,7 @@ fn roads() -> Vec<Road> {
     for threads in [1, 2, 3] {
         for chunk in [1, 7, 64, usize::MAX] {
             for neighbours in [0, 3] {
-                for detour in [Detour::None, Detour::Fork, Detour::Restore] {
+                for detour in [Detour::None, Detour::Fork, Detour::Restore, Detour::Move] {
                     roads.push(Road {
                         threads,
                         chunk,
@@ -202,6 +205,28 @@ fn wander(engine: &mut Engine, sequence: SequenceId, detour: Detour, astray: &[u
             engine.assert_consistent();
             engine.restore(sequence, &point).unwrap();
             engine.discard(point);
+            sequence
+        }
+        Detour::Move => {
+            let point = engine.checkpoint(sequence).unwrap();
+            let bytes: Vec<Vec<u8>> = point
+                .pages()
+                .ids()
+                .iter()
+                .map(|&page| engine.read_page(page).unwrap())
+                .collect();
+            let (tokens, state) = (point.tokens(), Arc::clone(point.state()));
+            engine.discard(point);
+            engine.end(sequence).unwrap();
+            // Another takes its place.
+            let other = engine.start().unwrap();
+            let sequence = other;
+            engine.step(&[Work { sequence, ..stray }]).unwrap();
+            let pages = engine.write_pages(bytes.iter().map(Vec::as_slice)).unwrap();
+            let point = Checkpoint::new(tokens, pages, state);
+            let sequence = engine.start_from(&point).unwrap();
+            engine.discard(point);
+            engine.end(other).unwrap();
             sequence
         }
     }

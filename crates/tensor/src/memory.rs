@@ -250,6 +250,43 @@ impl HostMemory {
             .for_each(|pages| copy(pages, value_bytes));
     }
 
+    /// Copies a page out: for each attention layer its encoded keys, then its encoded values.
+    pub fn read_page(&self, page: PageId) -> Vec<u8> {
+        let rows = self.layout.attention.kv_heads * self.layout.page_tokens;
+        let (keys, values) = (rows * self.key_bytes, rows * self.value_bytes);
+        let mut bytes = Vec::with_capacity(self.keys.len() * (keys + values));
+        for (layer_keys, layer_values) in self.keys.iter().zip(&self.values) {
+            bytes.extend_from_slice(&layer_keys[page.0 as usize * keys..][..keys]);
+            bytes.extend_from_slice(&layer_values[page.0 as usize * values..][..values]);
+        }
+        bytes
+    }
+
+    /// Puts the bytes of [`HostMemory::read_page`] into a page.
+    ///
+    /// # Errors
+    /// If they were read from memory of another layout.
+    pub fn write_page(&mut self, page: PageId, bytes: &[u8]) -> Result<(), OpError> {
+        let rows = self.layout.attention.kv_heads * self.layout.page_tokens;
+        let (keys, values) = (rows * self.key_bytes, rows * self.value_bytes);
+        let expected = self.keys.len() * (keys + values);
+        if bytes.len() != expected {
+            return Err(OpError::Memory(format!(
+                "a page of {} bytes does not fit pages of {expected}; it is of another model",
+                bytes.len()
+            )));
+        }
+        let mut rest = bytes;
+        for (layer_keys, layer_values) in self.keys.iter_mut().zip(&mut self.values) {
+            let (key, tail) = rest.split_at(keys);
+            let (value, tail) = tail.split_at(values);
+            layer_keys[page.0 as usize * keys..][..keys].copy_from_slice(key);
+            layer_values[page.0 as usize * values..][..values].copy_from_slice(value);
+            rest = tail;
+        }
+        Ok(())
+    }
+
     /// Copies a state out.
     pub fn snapshot(&self, state: StateId) -> StateSnapshot {
         let (conv_len, delta_len) = (self.layout.conv_len(), self.layout.delta_len());

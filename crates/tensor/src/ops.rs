@@ -356,6 +356,17 @@ pub trait Ops {
     fn copy_page(&self, memory: &mut Self::Memory, from: PageId, to: PageId)
     -> Result<(), OpError>;
 
+    /// Copies a page to the host, in the device's own form: for [`Ops::write_page`] only.
+    fn read_page(&self, memory: &Self::Memory, page: PageId) -> Result<Vec<u8>, OpError>;
+
+    /// Puts a page back that was read from memory of the same layout.
+    fn write_page(
+        &self,
+        memory: &mut Self::Memory,
+        page: PageId,
+        bytes: &[u8],
+    ) -> Result<(), OpError>;
+
     /// Copies a state to the host.
     fn snapshot(&self, memory: &Self::Memory, state: StateId) -> Result<StateSnapshot, OpError>;
 

@@ -223,6 +223,19 @@ impl Ops for Cpu {
         Ok(())
     }
 
+    fn read_page(&self, memory: &HostMemory, page: PageId) -> Result<Vec<u8>, OpError> {
+        Ok(memory.read_page(page))
+    }
+
+    fn write_page(
+        &self,
+        memory: &mut HostMemory,
+        page: PageId,
+        bytes: &[u8],
+    ) -> Result<(), OpError> {
+        memory.write_page(page, bytes)
+    }
+
     fn snapshot(&self, memory: &HostMemory, state: StateId) -> Result<StateSnapshot, OpError> {
         Ok(memory.snapshot(state))
     }

@@ -1,0 +1,13 @@
+//! What need not be computed again: states and pages of prompts that were read before.
+//!
+//! A recurrent state cannot be cropped, so a prompt can only go on from a place where a snapshot
+//! of the state was taken. Those places are chosen where conversations are likely to part or to
+//! go on ([`Boundary`]).
+
+mod boundary;
+mod key;
+mod tier;
+
+pub use boundary::{Boundary, BoundaryKind};
+pub use key::{Key, MediaRun, keys};
+pub use tier::{Found, Load, Loaded, Occasion, Offer, Snapshot, Tier};
