@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use engine::{EngineError, OpenError};
+use formats::ResidenceError;
 use formats::gguf::GgufError;
 use formats::hf::{self, HfError};
 use formats::safetensors::CheckpointError;
@@ -97,6 +98,8 @@ fn of_open(error: &OpenError) -> Status {
     match error {
         OpenError::Hf(error) => of_hf(error),
         OpenError::Op(error) => of_op(error),
+        OpenError::Residence(ResidenceError::Read { .. }) => Status::BadFile,
+        OpenError::Residence(_) => Status::Failed,
         _ => Status::BadFile,
     }
 }

@@ -44,10 +44,10 @@ pub(crate) fn run(args: &LogitsArgs, global: &Global) -> anyhow::Result<()> {
             Failure::BadInput(format!("{path} holds no tokens; expected at least one")).into(),
         );
     }
-    let opened = args.model.open()?;
+    let mut opened = args.model.open()?;
     let mut settings = EngineSettings::single(tokens.len() + args.greedy);
     settings.kv = engine::KvTypes::both(args.cache_type.into());
-    let mut engine = args.model.load(&opened, global, &settings)?;
+    let mut engine = args.model.load(&mut opened, global, &settings)?;
 
     let sequence = engine.start()?;
     let vocabulary = opened.config.vocab_size;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use engine::{BackendChoice, Engine, EngineSettings, KvTypes, OpenedModel};
-use formats::DType;
+use formats::{DType, LoadOptions};
 use serde::Deserialize;
 use serde_json::Value;
 use tensor::Reference;
@@ -100,7 +100,7 @@ impl ModelArgs {
     /// Loads the model, with progress on a terminal's stderr.
     pub(crate) fn load(
         &self,
-        opened: &OpenedModel,
+        opened: &mut OpenedModel,
         global: &Global,
         settings: &EngineSettings,
     ) -> anyhow::Result<Engine> {
@@ -108,6 +108,7 @@ impl ModelArgs {
             Backend::Reference => BackendChoice::Reference(Reference::default()),
             Backend::Cpu => {
                 let pool = Arc::new(cpu::Pool::new(global.threads().get()));
+                opened.bring_into_memory(LoadOptions::default(), &pool)?;
                 BackendChoice::Cpu(cpu::Cpu::new(pool)?)
             }
         };

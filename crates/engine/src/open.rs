@@ -5,10 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use formats::SharedBytes;
 use formats::gguf::{GgufError, GgufFile};
 use formats::hf::{HfConfig, HfError};
 use formats::safetensors::{Checkpoint, CheckpointError};
+use formats::{LoadOptions, ResidenceError, SharedBytes};
 use model::bind::{self, BindError};
 use model::{Config, Model, Weights};
 use tensor::{OpError, Ops, Reference};
@@ -73,6 +73,9 @@ pub enum OpenError {
         /// What is wrong.
         source: TemplateError,
     },
+    /// The weights could not be brought into memory.
+    #[error(transparent)]
+    Residence(#[from] ResidenceError),
     /// A device refused.
     #[error(transparent)]
     Op(#[from] OpError),
@@ -199,6 +202,24 @@ impl OpenedModel {
             path: self.path.clone(),
             source,
         })
+    }
+
+    /// Brings the weights into memory, to be called before [`OpenedModel::load`]: without it they
+    /// are read from the file as they are first used.
+    ///
+    /// # Errors
+    /// If a file cannot be read, memory is short, or locking is not allowed.
+    pub fn bring_into_memory(
+        &mut self,
+        options: LoadOptions,
+        pool: &cpu::Pool,
+    ) -> Result<(), OpenError> {
+        let run = |tasks: usize, task: &(dyn Fn(usize) + Sync)| pool.run(tasks, task);
+        match &mut self.source {
+            Source::Gguf(file) => file.bring_into_memory(options, &run)?,
+            Source::Hf { checkpoint, .. } => checkpoint.bring_into_memory(options, &run)?,
+        }
+        Ok(())
     }
 
     /// Binds the weights and loads them on a device. `progress` is told the layers done and their

@@ -14,26 +14,49 @@ use std::sync::Arc;
 /// A cheap-to-clone, read-only range of bytes that keeps its owner alive.
 #[derive(Clone)]
 pub struct SharedBytes {
-    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    owner: Arc<Owner>,
     range: Range<usize>,
 }
 
+enum Owner {
+    Static(&'static [u8]),
+    Vec(Vec<u8>),
+    File(memmap2::Mmap),
+    Memory(LargeBuffer<u8>),
+}
+
+impl Owner {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Static(bytes) => bytes,
+            Self::Vec(bytes) => bytes,
+            Self::File(map) => map,
+            Self::Memory(buffer) => buffer,
+        }
+    }
+}
+
 impl SharedBytes {
+    fn all_of(owner: Owner) -> Self {
+        Self {
+            range: 0..owner.bytes().len(),
+            owner: Arc::new(owner),
+        }
+    }
+
     /// Takes over a buffer.
     pub fn from_vec(bytes: Vec<u8>) -> Self {
-        let range = 0..bytes.len();
-        Self {
-            owner: Arc::new(bytes),
-            range,
-        }
+        Self::all_of(Owner::Vec(bytes))
+    }
+
+    /// Takes over a large buffer.
+    pub fn from_large(buffer: LargeBuffer<u8>) -> Self {
+        Self::all_of(Owner::Memory(buffer))
     }
 
     /// Refers to bytes that live as long as the program, such as an embedded file.
     pub fn from_static(bytes: &'static [u8]) -> Self {
-        Self {
-            owner: Arc::new(bytes),
-            range: 0..bytes.len(),
-        }
+        Self::all_of(Owner::Static(bytes))
     }
 
     /// Maps a whole file into memory, read-only.
@@ -51,11 +74,55 @@ impl SharedBytes {
         // the file while it is mapped, reads past its new end raise SIGBUS: that ends the process
         // and cannot corrupt it. The README tells users not to overwrite a model in use.
         let map = unsafe { memmap2::Mmap::map(&file)? };
-        let range = 0..map.len();
-        Ok(Self {
-            owner: Arc::new(map),
-            range,
-        })
+        Ok(Self::all_of(Owner::File(map)))
+    }
+
+    /// Whether this is a map of a file, whose pages the system may still have to read.
+    pub fn is_mapped(&self) -> bool {
+        matches!(*self.owner, Owner::File(_))
+    }
+
+    /// Asks the system to map these bytes in huge pages, where it has them in such. A file that
+    /// is read for the first time afterwards is cached in huge pages too.
+    pub fn prefer_huge_pages(&self) {
+        #[cfg(target_os = "linux")]
+        self.advise(memmap2::Advice::HugePage);
+    }
+
+    /// Waits until the system has these bytes in memory and this process has them mapped, so that
+    /// reading them takes no page faults. Does nothing for bytes of our own or on other systems.
+    pub fn populate(&self) {
+        #[cfg(target_os = "linux")]
+        self.advise(memmap2::Advice::PopulateRead);
+    }
+
+    /// Asks the system to begin reading these bytes from the file, and does not wait for it.
+    pub fn will_need(&self) {
+        #[cfg(unix)]
+        self.advise(memmap2::Advice::WillNeed);
+    }
+
+    /// Advice changes no bytes and what becomes of it is the system's choice: errors say that
+    /// it does not know this one.
+    #[cfg(unix)]
+    fn advise(&self, advice: memmap2::Advice) {
+        if let Owner::File(map) = &*self.owner {
+            let _ = map.advise_range(advice, self.range.start, self.range.len());
+        }
+    }
+
+    /// Keeps the whole owner of these bytes in memory as long as it lives.
+    ///
+    /// # Errors
+    /// Whatever the system says: mostly that more would be locked than is allowed.
+    pub fn lock(&self) -> io::Result<()> {
+        #[cfg(unix)]
+        match &*self.owner {
+            Owner::File(map) => map.lock()?,
+            Owner::Memory(LargeBuffer { map: Some(map), .. }) => map.lock()?,
+            _ => {}
+        }
+        Ok(())
     }
 
     /// The part `range` of these bytes, counted from their start; `None` if it does not fit.
@@ -76,7 +143,7 @@ impl Deref for SharedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &(*self.owner).as_ref()[self.range.clone()]
+        &self.owner.bytes()[self.range.clone()]
     }
 }
 
@@ -131,16 +198,31 @@ impl<T: Plain> LargeBuffer<T> {
             0 => None,
             _ => Some(memmap2::MmapMut::map_anon(bytes)?),
         };
-        #[cfg(target_os = "linux")]
-        if let Some(map) = &map {
-            // A kernel without huge pages refuses, and small ones are as good.
-            let _ = map.advise(memmap2::Advice::HugePage);
-        }
-        Ok(Self {
+        let buffer = Self {
             map,
             len,
             values: PhantomData,
-        })
+        };
+        #[cfg(target_os = "linux")]
+        buffer.advise(memmap2::Advice::HugePage);
+        Ok(buffer)
+    }
+
+    /// The same in pages of the usual size, for comparison and where huge ones are scarce. To be
+    /// called before anything is written.
+    #[must_use]
+    pub fn in_small_pages(self) -> Self {
+        #[cfg(target_os = "linux")]
+        self.advise(memmap2::Advice::NoHugePage);
+        self
+    }
+
+    #[cfg(target_os = "linux")]
+    fn advise(&self, advice: memmap2::Advice) {
+        if let Some(map) = &self.map {
+            // A kernel without huge pages refuses, and small ones are as good.
+            let _ = map.advise(advice);
+        }
     }
 }
 

@@ -9,12 +9,14 @@ pub mod gguf;
 pub mod hf;
 mod json;
 mod replace;
+pub mod residence;
 pub mod safetensors;
 mod sniff;
 mod tensor_info;
 
 pub use bytes::{LargeBuffer, SharedBytes};
 pub use dtype::DType;
+pub use residence::{LoadOptions, ResidenceError, RunTasks};
 pub use sniff::Looks;
 pub use tensor_info::{TensorInfo, TensorType};
 

@@ -100,7 +100,7 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
         return Err(Failure::Usage(why.to_owned()).into());
     }
 
-    let opened = args.model.open()?;
+    let mut opened = args.model.open()?;
     let template = match &args.chat_template_file {
         _ if args.raw => None,
         Some(path) => Some(ChatTemplate::from_file(path)?),
@@ -121,7 +121,7 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
     let mut settings = EngineSettings::single(context);
     settings.kv = args.cache.types();
     let mut conversation = Conversation::new(
-        args.model.load(&opened, global, &settings)?,
+        args.model.load(&mut opened, global, &settings)?,
         opened.tokenizer()?,
         template,
         args.batch_size,

@@ -8,6 +8,7 @@ use super::error::{GgufError, Problem};
 use super::metadata::Metadata;
 use super::scan::{Scan, scan};
 use super::split::SplitName;
+use crate::residence::{self, LoadOptions, ResidenceError, RunTasks};
 use crate::tensor_info::TensorInfo;
 use crate::{DType, SharedBytes, StoredTensor};
 
@@ -128,6 +129,22 @@ impl GgufFile {
             dtype,
             shape: info.shape.clone(),
             bytes,
+        })
+    }
+
+    /// Brings the bytes of all parts into memory, for computing with them. Tensors asked for
+    /// afterwards lie where the options say.
+    ///
+    /// # Errors
+    /// If a file cannot be read, memory is short, or locking is not allowed.
+    pub fn bring_into_memory(
+        &mut self,
+        options: LoadOptions,
+        run: &RunTasks<'_>,
+    ) -> Result<(), ResidenceError> {
+        let mut parts = self.parts.iter_mut();
+        parts.try_for_each(|part| {
+            residence::bring_into_memory(&part.path, &mut part.bytes, options, run)
         })
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::error::{CheckpointError, Problem};
 use super::locate::locate;
 use super::shard::{Shard, map, scan};
+use crate::residence::{self, LoadOptions, ResidenceError, RunTasks};
 use crate::tensor_info::{TensorInfo, TensorType};
 use crate::{DType, SharedBytes, StoredTensor};
 
@@ -113,6 +114,20 @@ impl Checkpoint {
             shape: info.shape.clone(),
             bytes,
         })
+    }
+
+    /// Brings the bytes of all files into memory, for computing with them. Tensors asked for
+    /// afterwards lie where the options say.
+    ///
+    /// # Errors
+    /// If a file cannot be read, memory is short, or locking is not allowed.
+    pub fn bring_into_memory(
+        &mut self,
+        options: LoadOptions,
+        run: &RunTasks<'_>,
+    ) -> Result<(), ResidenceError> {
+        let mut files = self.files.iter_mut();
+        files.try_for_each(|(path, bytes)| residence::bring_into_memory(path, bytes, options, run))
     }
 
     /// The files this checkpoint consists of.
