@@ -261,6 +261,7 @@ fn layout() -> MemoryLayout {
             order: HeadOrder::Grouped,
         },
         states: 1,
+        held_rows: 8,
     }
 }
 

@@ -6,7 +6,7 @@ use tensor::{Batch, MemoryLayout, PageId, Span, StateId, Tensor};
 
 use crate::error::EngineError;
 use crate::pages::Pool;
-use crate::runner::Runner;
+use crate::runner::{Runner, Wanted};
 
 /// Names a sequence of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -222,7 +222,11 @@ impl Engine {
             rows.extend(logits.iter().map(|at| first + at));
             batch.push_text(tokens, *past, pages.clone(), *state);
         }
-        let all = self.runner.forward(&batch, &rows)?;
+        let wanted = Wanted {
+            logits: &rows,
+            hidden: &[],
+        };
+        let all = self.runner.forward(&batch, wanted)?.logits;
         let mut outputs = Vec::with_capacity(work.len());
         let mut next = 0;
         for (

@@ -21,7 +21,7 @@ pub use crate::engine::{Engine, SequenceId, Work};
 pub use crate::error::EngineError;
 pub use crate::generation::{FinishReason, Generation, GenerationLimits};
 pub use crate::open::{BackendChoice, OpenError, OpenedModel};
-pub use crate::runner::{OpsRunner, Runner};
+pub use crate::runner::{OpsRunner, Outputs, Runner, Wanted};
 pub use crate::sampler::{Sampler, SamplerSettings, argmax};
 pub use crate::session::Session;
 pub use crate::settings::{EngineSettings, KvTypes};

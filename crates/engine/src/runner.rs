@@ -5,13 +5,56 @@
 use model::Model;
 use tensor::{Batch, MemoryLayout, OpError, Ops, PageId, StateId, StateSnapshot, Tensor};
 
+/// Which of a batch's rows are wanted on the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// Rows whose logits are.
+    pub logits: &'a [usize],
+    /// Rows whose hidden values, as the drafting head reads them, are.
+    pub hidden: &'a [usize],
+}
+
+/// What was wanted, in the order in which it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outputs {
+    /// `[wanted.logits, vocabulary]`
+    pub logits: Tensor,
+    /// `[wanted.hidden, hidden]`
+    pub hidden: Tensor,
+}
+
 /// A model with its device and sequence memory.
 pub trait Runner: Send {
-    /// Runs a batch and returns the logits `[rows, vocabulary]` of the rows asked for.
+    /// Runs a batch. Its spans may hold rows back and replay them (see [`tensor::Span`]).
     ///
     /// # Errors
     /// If the batch does not fit the memory or the device fails.
-    fn forward(&mut self, batch: &Batch, rows: &[usize]) -> Result<Tensor, OpError>;
+    fn forward(&mut self, batch: &Batch, wanted: Wanted<'_>) -> Result<Outputs, OpError>;
+
+    /// Whether [`Runner::draft`] can be used.
+    fn can_draft(&self) -> bool;
+
+    /// Guesses the tokens after those of a batch with the multi-token-prediction head. `hidden` is
+    /// `[rows, hidden]`: for each row the hidden values of the token before it, from
+    /// [`Runner::forward`] or, for a guess after a guess, from this. The batch's tokens are at the
+    /// positions of those values (its first token is the sequence's second, with `past` 0), and
+    /// only keys and values of the head's own layer move on; no state does, whatever the spans say.
+    ///
+    /// # Errors
+    /// As [`Runner::forward`], and if the model has no such head.
+    fn draft(
+        &mut self,
+        batch: &Batch,
+        hidden: Tensor,
+        wanted: Wanted<'_>,
+    ) -> Result<Outputs, OpError>;
+
+    /// Applies a state's first `rows` held rows and forgets the others, after which it can be
+    /// copied.
+    ///
+    /// # Errors
+    /// If it has not so many, or the device fails.
+    fn settle(&mut self, state: StateId, rows: usize) -> Result<(), OpError>;
 
     /// Sets a state to that of an empty sequence.
     ///
@@ -19,7 +62,7 @@ pub trait Runner: Send {
     /// If the device fails; so for the others.
     fn clear_state(&mut self, state: StateId) -> Result<(), OpError>;
 
-    /// Copies a state to another slot.
+    /// Copies a settled state to another slot.
     #[expect(clippy::missing_errors_doc, reason = "as clear_state")]
     fn copy_state(&mut self, from: StateId, to: StateId) -> Result<(), OpError>;
 
@@ -37,7 +80,7 @@ pub trait Runner: Send {
     /// If it is of another layout or the device fails.
     fn write_page(&mut self, page: PageId, bytes: &[u8]) -> Result<(), OpError>;
 
-    /// Copies a state out.
+    /// Copies a settled state out.
     #[expect(clippy::missing_errors_doc, reason = "as clear_state")]
     fn snapshot(&self, state: StateId) -> Result<StateSnapshot, OpError>;
 
@@ -62,6 +105,39 @@ impl<O: Ops> OpsRunner<O> {
         let memory = ops.new_memory(layout)?;
         Ok(Self { ops, model, memory })
     }
+
+    /// Rows of a tensor of `cols` columns, on the host.
+    fn read_rows(&self, x: &O::Tensor, rows: &[usize], cols: usize) -> Result<Tensor, OpError> {
+        if rows.is_empty() {
+            return Ok(Tensor::zeros(0, cols));
+        }
+        let selected = self.ops.select_rows(x, rows)?;
+        Ok(Tensor::from_vec(
+            rows.len(),
+            cols,
+            self.ops.read(&selected)?,
+        ))
+    }
+
+    /// What is wanted of a forward or drafting pass, given how logits are made of its rows.
+    fn outputs(
+        &self,
+        hidden: &O::Tensor,
+        wanted: Wanted<'_>,
+        logits: impl FnOnce(&Model<O>, &[usize]) -> Result<O::Tensor, OpError>,
+    ) -> Result<Outputs, OpError> {
+        let vocabulary = self.model.config.vocab_size;
+        let count = wanted.logits.len();
+        let logits = if count == 0 {
+            Vec::new()
+        } else {
+            self.ops.read(&logits(&self.model, wanted.logits)?)?
+        };
+        Ok(Outputs {
+            logits: Tensor::from_vec(count, vocabulary, logits),
+            hidden: self.read_rows(hidden, wanted.hidden, self.model.config.hidden_size)?,
+        })
+    }
 }
 
 impl<O> Runner for OpsRunner<O>
@@ -72,18 +148,42 @@ where
     O::Experts: Send,
     O::Memory: Send,
 {
-    fn forward(&mut self, batch: &Batch, rows: &[usize]) -> Result<Tensor, OpError> {
+    fn forward(&mut self, batch: &Batch, wanted: Wanted<'_>) -> Result<Outputs, OpError> {
         let hidden = self.model.forward(&self.ops, &mut self.memory, batch)?;
-        let vocabulary = self.model.config.vocab_size;
-        if rows.is_empty() {
-            return Ok(Tensor::zeros(0, vocabulary));
-        }
-        let logits = self.model.logits(&self.ops, &hidden, rows)?;
-        Ok(Tensor::from_vec(
-            rows.len(),
-            vocabulary,
-            self.ops.read(&logits)?,
-        ))
+        self.outputs(&hidden, wanted, |model, rows| {
+            model.logits(&self.ops, &hidden, rows)
+        })
+    }
+
+    fn can_draft(&self) -> bool {
+        self.model.has_mtp()
+    }
+
+    fn draft(
+        &mut self,
+        batch: &Batch,
+        hidden: Tensor,
+        wanted: Wanted<'_>,
+    ) -> Result<Outputs, OpError> {
+        let (rows, cols) = (hidden.rows(), hidden.cols());
+        let hidden = self.ops.upload(rows, cols, hidden.into_vec())?;
+        let drafted = self
+            .model
+            .draft(&self.ops, &mut self.memory, batch, &hidden)?;
+        let Some(drafted) = drafted else {
+            return Err(OpError::Shape {
+                op: "draft",
+                expected: "a model with a multi-token-prediction head".into(),
+                found: "none".into(),
+            });
+        };
+        self.outputs(&drafted, wanted, |model, rows| {
+            model.draft_logits(&self.ops, &drafted, rows)
+        })
+    }
+
+    fn settle(&mut self, state: StateId, rows: usize) -> Result<(), OpError> {
+        self.ops.settle(&mut self.memory, state, rows)
     }
 
     fn clear_state(&mut self, state: StateId) -> Result<(), OpError> {

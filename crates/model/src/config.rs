@@ -92,7 +92,8 @@ impl Config {
     }
 
     /// Sequence memory for this model: `pages` pages of `page_tokens` tokens in every attention
-    /// layer (that of the multi-token-prediction head last) and `states` recurrent states.
+    /// layer (that of the multi-token-prediction head last) and `states` recurrent states, without
+    /// room for held rows.
     pub fn memory_layout(
         &self,
         key_type: formats::DType,
@@ -111,6 +112,7 @@ impl Config {
             delta_layers: self.count(LayerKind::Delta),
             delta: self.delta,
             states,
+            held_rows: 0,
         }
     }
 

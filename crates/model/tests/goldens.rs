@@ -198,6 +198,63 @@ fn check_state(golden: &Golden) {
     );
 }
 
+/// Greedy tokens by speculation: guesses of which a changing number is right are held back, and
+/// those that were right are replayed. Every row must be that of the plain road, to the bit.
+fn check_speculation(golden: &Golden) {
+    const HELD: usize = 5;
+    let ops = Reference::default();
+    let expected = golden.ids("greedy_tokens");
+    let vocabulary = golden.model.config.vocab_size;
+    let mut memory = golden.memory(&ops);
+    golden.run(&ops, &mut memory, &golden.prompt, 0);
+    let start = memory.clone();
+    let plain: Vec<f32> = (0..expected.len())
+        .flat_map(|at| {
+            let past = golden.prompt.len() + at;
+            golden.run(&ops, &mut memory, &[expected[at]], past)
+        })
+        .collect();
+
+    let mut layout = start.layout().clone();
+    layout.held_rows = HELD;
+    let mut memory = ops.new_memory(&layout).unwrap();
+    golden.run(&ops, &mut memory, &golden.prompt, 0);
+    let (mut done, mut kept) = (0, 0);
+    for step in 0.. {
+        // Of a step's rows the first is always right: it is no guess.
+        let right = (1 + step * 3 % HELD).min(expected.len() - done);
+        let wrong = (step % 3).min(HELD - right);
+        if right == 0 {
+            break;
+        }
+        let mut tokens = expected[done..done + right].to_vec();
+        tokens.extend((0..wrong).map(|i| (i + step) as u32 % 7));
+        let mut batch = Batch::default();
+        let past = golden.prompt.len() + done;
+        batch.push_speculative(&tokens, past, Golden::pages(), STATE, kept, true);
+        let hidden = golden.model.forward(&ops, &mut memory, &batch).unwrap();
+        let rows: Vec<usize> = (0..right).collect();
+        let logits = golden.model.logits(&ops, &hidden, &rows).unwrap();
+        let found: Vec<u32> = logits.data().iter().map(|x| x.to_bits()).collect();
+        let range = done * vocabulary..(done + right) * vocabulary;
+        let expected: Vec<u32> = plain[range].iter().map(|x| x.to_bits()).collect();
+        assert!(found == expected, "{}: step {step}", golden.name);
+        (done, kept) = (done + right, right);
+    }
+    assert!(ops.snapshot(&memory, STATE).is_err());
+    ops.settle(&mut memory, STATE, kept).unwrap();
+    let mut plain_memory = start;
+    for (at, &token) in expected.iter().enumerate() {
+        let past = golden.prompt.len() + at;
+        golden.run(&ops, &mut plain_memory, &[token], past);
+    }
+    assert!(
+        ops.snapshot(&memory, STATE).unwrap() == ops.snapshot(&plain_memory, STATE).unwrap(),
+        "{}: states",
+        golden.name
+    );
+}
+
 /// The multi-token-prediction head: every prompt position, then drafts chained from its own
 /// output.
 fn check_mtp(golden: &Golden) {
@@ -300,6 +357,13 @@ fn states_agree_with_transformers() {
 fn drafts_agree_with_transformers() {
     for name in ["moe_text", "moe_composite", "dense_text", "qwen3_next"] {
         check_mtp(&Golden::open(name, "config.json"));
+    }
+}
+
+#[test]
+fn speculation_is_the_plain_road() {
+    for name in ["moe_text", "moe_composite", "dense_text", "qwen3_next"] {
+        check_speculation(&Golden::open(name, "config.json"));
     }
 }
 

@@ -23,6 +23,12 @@ pub struct Span {
     pub pages: Vec<PageId>,
     /// The sequence's recurrent state.
     pub state: StateId,
+    /// How many of the state's held rows, from the first, are applied to it before these rows;
+    /// the others are forgotten. They are the rows of an earlier span that turned out to stay.
+    pub replay: usize,
+    /// Whether these rows are held back: computed as always, but not applied to the state, where
+    /// they wait as its held rows for a later `replay`.
+    pub hold: bool,
 }
 
 /// The new tokens of one step, for all sequences in it.
@@ -45,6 +51,21 @@ impl Batch {
 
     /// Adds a run of text tokens for one sequence, at positions `past..`.
     pub fn push_text(&mut self, tokens: &[u32], past: usize, pages: Vec<PageId>, state: StateId) {
+        self.push_speculative(tokens, past, pages, state, 0, false);
+    }
+
+    /// Adds a run of text tokens as [`Batch::push_text`] does, for a sequence under speculation:
+    /// the first `replay` rows of the run before are known to stay, and if `hold` is set it is not
+    /// known yet which of these rows will (see [`Span`]). `past` counts what stays.
+    pub fn push_speculative(
+        &mut self,
+        tokens: &[u32],
+        past: usize,
+        pages: Vec<PageId>,
+        state: StateId,
+        replay: usize,
+        hold: bool,
+    ) {
         let start = self.rows();
         self.tokens.extend_from_slice(tokens);
         self.positions
@@ -54,6 +75,8 @@ impl Batch {
             past,
             pages,
             state,
+            replay,
+            hold,
         });
     }
 }

@@ -270,7 +270,8 @@ pub trait Ops {
     ) -> Result<Self::Tensor, OpError>;
 
     /// Causal depthwise convolution over each span, continued from and kept in its state, then
-    /// SiLU (section 6, step 2). `weight` is `[channels, taps]`, oldest tap first.
+    /// SiLU (section 6, step 2). `weight` is `[channels, taps]`, oldest tap first. Held rows are
+    /// replayed and rows held back as the span says.
     fn causal_conv(
         &self,
         memory: &mut Self::Memory,
@@ -283,8 +284,8 @@ pub trait Ops {
 
     /// The gated delta rule (section 6, steps 3 to 7) over each span, continued from and kept in
     /// its state. `qkv` is `[rows, channels]`, `a` and `b` are `[rows, value_heads]`, `decay` is
-    /// `-exp(A_log)` and `dt_bias` its companion, each `[value_heads]`. Returns
-    /// `[rows, value_heads * value_dim]`.
+    /// `-exp(A_log)` and `dt_bias` its companion, each `[value_heads]`. Held rows are replayed and
+    /// rows held back as the span says. Returns `[rows, value_heads * value_dim]`.
     #[expect(clippy::too_many_arguments, reason = "one fused operation")]
     fn delta_rule(
         &self,
@@ -333,6 +334,12 @@ pub trait Ops {
     /// Copies activations to the host, row after row.
     fn read(&self, x: &Self::Tensor) -> Result<Vec<f32>, OpError>;
 
+    /// Takes activations from the host: `[rows, cols]`, row after row.
+    ///
+    /// # Errors
+    /// If `values` are not as many.
+    fn upload(&self, rows: usize, cols: usize, values: Vec<f32>) -> Result<Self::Tensor, OpError>;
+
     /// The number of rows.
     fn rows(&self, x: &Self::Tensor) -> usize;
 
@@ -341,10 +348,21 @@ pub trait Ops {
     /// Makes memory for sequences.
     fn new_memory(&self, layout: &MemoryLayout) -> Result<Self::Memory, OpError>;
 
-    /// Sets a state to that of an empty sequence.
+    /// Applies a state's first `rows` held rows to it, in every layer, and forgets the others.
+    /// Afterwards it is the state of a sequence of which exactly these tokens were run.
+    ///
+    /// # Errors
+    /// If it has not so many.
+    fn settle(&self, memory: &mut Self::Memory, state: StateId, rows: usize)
+    -> Result<(), OpError>;
+
+    /// Sets a state to that of an empty sequence; held rows are forgotten.
     fn clear_state(&self, memory: &mut Self::Memory, state: StateId) -> Result<(), OpError>;
 
     /// Copies a state, for a fork.
+    ///
+    /// # Errors
+    /// If it holds rows back: [`Ops::settle`] it first.
     fn copy_state(
         &self,
         memory: &mut Self::Memory,
@@ -368,9 +386,12 @@ pub trait Ops {
     ) -> Result<(), OpError>;
 
     /// Copies a state to the host.
+    ///
+    /// # Errors
+    /// If it holds rows back: [`Ops::settle`] it first.
     fn snapshot(&self, memory: &Self::Memory, state: StateId) -> Result<StateSnapshot, OpError>;
 
-    /// Puts a snapshot back, exactly.
+    /// Puts a snapshot back, exactly; held rows are forgotten.
     fn restore(
         &self,
         memory: &mut Self::Memory,

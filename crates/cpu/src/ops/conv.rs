@@ -1,7 +1,7 @@
 //! The causal depthwise convolution.
 
 use tensor::reference::{check_batch, check_shape, shape_error};
-use tensor::{Batch, DeltaShape, HostMemory, OpError, Tensor};
+use tensor::{Batch, DeltaShape, HostMemory, OpError, Slots, Tensor};
 
 use super::check_distinct_states;
 use crate::cpu::{Cpu, Vector};
@@ -30,30 +30,83 @@ pub(super) fn causal_conv(
         let found = weight.values.len().to_string();
         return shape_error(OP, format!("[{channels}, {taps}] taps"), found);
     }
+    let slots = memory.conv_slots(layer);
+    slots.check(batch)?;
     let mut out = Tensor::zeros(batch.rows(), channels);
-    let state_len = memory.layout().conv_len();
-    let states = Parts::new(memory.conv_states(layer));
-    let outputs = Parts::new(out.data_mut());
-    let weights = weight.transposed(taps);
-    let stripes = channels.div_ceil(CHANNELS);
-    cpu.pool.run(batch.spans.len() * stripes, |task| {
-        let span = &batch.spans[task / stripes];
-        let start = task % stripes * CHANNELS;
-        if span.rows.is_empty() {
-            return;
-        }
-        cpu.dispatch.run(Conv {
-            channels,
-            taps,
-            columns: channels.min(start + CHANNELS) - start,
-            rows: span.rows.len(),
-            weights: weights[start..].as_ptr(),
-            input: input.data()[span.rows.start * channels + start..].as_ptr(),
-            state: states.at(span.state.0 as usize * state_len + start),
-            output: outputs.at(span.rows.start * channels + start),
-        });
-    });
+    let work = Work {
+        channels,
+        taps,
+        weights: weight.transposed(taps),
+        input: input.data(),
+    };
+    work.run(cpu, slots, batch, &Parts::new(out.data_mut()));
+    slots.finish(batch);
     Ok(out)
+}
+
+/// Replays held inputs in every layer, for a batch that brings no rows.
+pub(super) fn replay(cpu: &Cpu, memory: &mut HostMemory, batch: &Batch) {
+    let DeltaShape { conv_taps, .. } = memory.layout().delta;
+    let work = Work {
+        channels: memory.layout().delta.channels(),
+        taps: conv_taps,
+        weights: &[],
+        input: &[],
+    };
+    for layer in 0..memory.layout().delta_layers {
+        let slots = memory.conv_slots(layer);
+        work.run(cpu, slots, batch, &Parts::new(&mut []));
+        slots.finish(batch);
+    }
+}
+
+/// A batch's operands.
+struct Work<'a> {
+    channels: usize,
+    taps: usize,
+    /// `[taps, channels]`; not needed where there are no rows.
+    weights: &'a [f32],
+    /// `[rows, channels]`
+    input: &'a [f32],
+}
+
+impl Work<'_> {
+    fn run(&self, cpu: &Cpu, slots: &mut Slots, batch: &Batch, outputs: &Parts<'_, f32>) {
+        let (channels, taps) = (self.channels, self.taps);
+        let state_len = (taps - 1) * channels;
+        let held_len = slots.held.len() / slots.counts.len().max(1);
+        let states = Parts::new(&mut slots.states);
+        let held = Parts::new(&mut slots.held);
+        let stripes = channels.div_ceil(CHANNELS);
+        cpu.pool.run(batch.spans.len() * stripes, |task| {
+            let span = &batch.spans[task / stripes];
+            let start = task % stripes * CHANNELS;
+            let state = span.state.0 as usize;
+            // A span of no rows may have no operands either, and a state no history.
+            let from = |values: &[f32], at: usize| {
+                let values = values.get(at + start..).unwrap_or_default();
+                values.as_ptr()
+            };
+            let row = if span.rows.is_empty() {
+                0
+            } else {
+                span.rows.start * channels + start
+            };
+            cpu.dispatch.run(Conv {
+                channels,
+                taps,
+                columns: channels.min(start + CHANNELS) - start,
+                rows: span.rows.len(),
+                replay: span.replay,
+                hold: span.hold,
+                weights: from(self.weights, 0),
+                input: from(self.input, span.rows.start * channels),
+                state: states.at(state * state_len + start.min(state_len)),
+                held: held.at(state * held_len + start.min(held_len)),
+                output: outputs.at(row),
+            });
+        });
+    }
 }
 
 /// Some channels of one span. All matrices are `[.., channels]` and begin at the first channel.
@@ -62,12 +115,17 @@ struct Conv {
     taps: usize,
     columns: usize,
     rows: usize,
+    replay: usize,
+    hold: bool,
     /// `[taps, channels]`
     weights: *const f32,
     /// `[rows, channels]`
     input: *const f32,
     /// `[taps - 1, channels]`, oldest first; the next one when done.
     state: *mut f32,
+    /// `[held_rows, channels]`: the first `replay` of them are to be applied; those to be held
+    /// back when done.
+    held: *mut f32,
     /// `[rows, channels]`
     output: *mut f32,
 }
@@ -78,16 +136,21 @@ impl Kernel for Conv {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let history = self.taps - 1;
+        let before = history + self.replay;
         for at in (0..self.columns).step_by(S::LANES) {
             let rest = self.columns - at;
-            // Row `index` of the window over time: the state's rows, then the input's.
+            // Row `index` of the window over time: the state's rows, those to be replayed, then
+            // the input's.
             let window = |index: usize| {
-                // SAFETY: the state has `history` rows, the input the rows after them.
+                // SAFETY: each has the rows that are taken from it here.
                 unsafe {
                     if index < history {
                         self.state.add(index * self.channels + at).cast_const()
+                    } else if index < before {
+                        let row = index - history;
+                        self.held.add(row * self.channels + at).cast_const()
                     } else {
-                        self.input.add((index - history) * self.channels + at)
+                        self.input.add((index - before) * self.channels + at)
                     }
                 }
             };
@@ -97,7 +160,7 @@ impl Kernel for Conv {
                     // SAFETY: `rest` channels remain in every row.
                     unsafe {
                         let weight = s.load_up_to(self.weights.add(tap * self.channels + at), rest);
-                        let value = s.load_up_to(window(row + tap), rest);
+                        let value = s.load_up_to(window(self.replay + row + tap), rest);
                         sum = s.mul_add(weight, value, sum);
                     }
                 }
@@ -108,11 +171,19 @@ impl Kernel for Conv {
                 }
             }
             // Rows move towards the older end, so none is overwritten before it was read.
-            for index in 0..history {
+            let first = self.replay + if self.hold { 0 } else { self.rows };
+            for index in 0..if first > 0 { history } else { 0 } {
                 // SAFETY: likewise.
                 unsafe {
-                    let value = s.load_up_to(window(self.rows + index), rest);
+                    let value = s.load_up_to(window(first + index), rest);
                     s.store_up_to(self.state.add(index * self.channels + at), value, rest);
+                }
+            }
+            for row in 0..if self.hold { self.rows } else { 0 } {
+                // SAFETY: likewise; rows to be replayed are not needed any more.
+                unsafe {
+                    let value = s.load_up_to(self.input.add(row * self.channels + at), rest);
+                    s.store_up_to(self.held.add(row * self.channels + at), value, rest);
                 }
             }
         }

@@ -7,7 +7,7 @@ mod linear;
 mod moe;
 mod norm;
 
-use tensor::reference::{check_shape, shape_error};
+use tensor::reference::{check_batch, check_shape, shape_error, upload};
 use tensor::{
     AttentionShape, Batch, DeltaShape, HostMemory, MemoryLayout, MlpWeights, MoeWeights, OpError,
     Ops, PageId, Rotary, StateId, StateSnapshot, StoredExperts, StoredMatrix, Tensor,
@@ -195,12 +195,20 @@ impl Ops for Cpu {
         Ok(x.data().to_vec())
     }
 
+    fn upload(&self, rows: usize, cols: usize, values: Vec<f32>) -> Result<Tensor, OpError> {
+        upload(rows, cols, values)
+    }
+
     fn rows(&self, x: &Tensor) -> usize {
         x.rows()
     }
 
     fn new_memory(&self, layout: &MemoryLayout) -> Result<HostMemory, OpError> {
         HostMemory::new(layout)
+    }
+
+    fn settle(&self, memory: &mut HostMemory, state: StateId, rows: usize) -> Result<(), OpError> {
+        settle(self, memory, state, rows)
     }
 
     fn clear_state(&self, memory: &mut HostMemory, state: StateId) -> Result<(), OpError> {
@@ -214,8 +222,7 @@ impl Ops for Cpu {
         from: StateId,
         to: StateId,
     ) -> Result<(), OpError> {
-        memory.copy_state(from, to);
-        Ok(())
+        memory.copy_state(from, to)
     }
 
     fn copy_page(&self, memory: &mut HostMemory, from: PageId, to: PageId) -> Result<(), OpError> {
@@ -237,7 +244,7 @@ impl Ops for Cpu {
     }
 
     fn snapshot(&self, memory: &HostMemory, state: StateId) -> Result<StateSnapshot, OpError> {
-        Ok(memory.snapshot(state))
+        memory.snapshot(state)
     }
 
     fn restore(
@@ -248,6 +255,21 @@ impl Ops for Cpu {
     ) -> Result<(), OpError> {
         memory.restore(state, snapshot)
     }
+}
+
+/// Applies a state's first held rows and forgets the others.
+fn settle(cpu: &Cpu, memory: &mut HostMemory, state: StateId, rows: usize) -> Result<(), OpError> {
+    // As a span that brings nothing of its own.
+    let mut batch = Batch::default();
+    batch.push_speculative(&[], 0, Vec::new(), state, rows, false);
+    check_batch(&batch, memory.layout())?;
+    for layer in 0..memory.layout().delta_layers {
+        memory.conv_slots(layer).check(&batch)?;
+        memory.delta_slots(layer).check(&batch)?;
+    }
+    conv::replay(cpu, memory, &batch);
+    delta::replay(cpu, memory, &batch);
+    Ok(())
 }
 
 /// An error unless the spans' states are distinct: their updates run at the same time.

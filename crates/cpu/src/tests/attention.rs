@@ -28,6 +28,7 @@ fn layout(shape: AttentionShape, dtype: DType, page_tokens: usize) -> MemoryLayo
             order: HeadOrder::Grouped,
         },
         states: 8,
+        held_rows: 0,
     }
 }
 

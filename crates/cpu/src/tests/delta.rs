@@ -9,7 +9,7 @@ use tensor::{
 use super::{Random, assert_close, assert_same, backends, batch, cases};
 use crate::Cpu;
 
-fn layout(random: &mut Random, states: usize) -> MemoryLayout {
+pub(super) fn layout(random: &mut Random, states: usize) -> MemoryLayout {
     let key_heads = 1 + random.index(3);
     let tiled = random.index(2) > 0;
     MemoryLayout {
@@ -37,23 +37,27 @@ fn layout(random: &mut Random, states: usize) -> MemoryLayout {
             },
         },
         states,
+        held_rows: 6,
     }
 }
 
 /// Random states in all slots.
-fn memory(random: &mut Random, layout: &MemoryLayout) -> HostMemory {
+pub(super) fn memory(random: &mut Random, layout: &MemoryLayout) -> HostMemory {
     let mut memory = HostMemory::new(layout).unwrap();
     for layer in 0..layout.delta_layers {
-        memory.conv_states(layer).fill_with(|| random.value());
-        memory.delta_states(layer).fill_with(|| random.value());
+        memory.conv_slots(layer).states.fill_with(|| random.value());
+        memory
+            .delta_slots(layer)
+            .states
+            .fill_with(|| random.value());
     }
     memory
 }
 
 /// Parameters and inputs of both operations, for a batch of `rows`.
-struct Case {
+pub(super) struct Case {
     shape: DeltaShape,
-    taps: Vec<f32>,
+    pub(super) taps: Vec<f32>,
     decay: Vec<f32>,
     dt_bias: Vec<f32>,
     qkv: Tensor,
@@ -62,7 +66,7 @@ struct Case {
 }
 
 impl Case {
-    fn new(random: &mut Random, shape: DeltaShape, rows: usize) -> Self {
+    pub(super) fn new(random: &mut Random, shape: DeltaShape, rows: usize) -> Self {
         let heads = shape.value_heads;
         Self {
             shape,
@@ -75,8 +79,28 @@ impl Case {
         }
     }
 
-    /// The convolution, then the rule: what both return.
-    fn run<O>(&self, ops: &O, memory: &mut HostMemory, batch: &Batch, rows: &[usize]) -> [Tensor; 2]
+    /// The convolution, then the rule, in layer 1: what both return.
+    pub(super) fn run<O>(
+        &self,
+        ops: &O,
+        memory: &mut HostMemory,
+        batch: &Batch,
+        rows: &[usize],
+    ) -> [Tensor; 2]
+    where
+        O: Ops<Tensor = Tensor, Memory = HostMemory>,
+    {
+        self.run_layer(ops, memory, 1, batch, rows)
+    }
+
+    pub(super) fn run_layer<O>(
+        &self,
+        ops: &O,
+        memory: &mut HostMemory,
+        layer: usize,
+        batch: &Batch,
+        rows: &[usize],
+    ) -> [Tensor; 2]
     where
         O: Ops<Tensor = Tensor, Memory = HostMemory>,
     {
@@ -89,13 +113,13 @@ impl Case {
         );
         let qkv = select(&self.qkv);
         let mixed = ops
-            .causal_conv(memory, 1, batch, &self.shape, &taps, qkv)
+            .causal_conv(memory, layer, batch, &self.shape, &taps, qkv)
             .unwrap();
         let (a, b) = (select(&self.a), select(&self.b));
         let out = ops
             .delta_rule(
                 memory,
-                1,
+                layer,
                 batch,
                 &self.shape,
                 mixed.clone(),
@@ -109,8 +133,8 @@ impl Case {
     }
 }
 
-fn states(memory: &HostMemory, count: usize) -> Vec<f32> {
-    let state = |id| memory.snapshot(StateId(id as u32)).values;
+pub(super) fn states(memory: &HostMemory, count: usize) -> Vec<f32> {
+    let state = |id| memory.snapshot(StateId(id as u32)).unwrap().values;
     (0..count).flat_map(state).collect()
 }
 

@@ -2,6 +2,7 @@
 
 mod attention;
 mod delta;
+mod held_rows;
 mod linear;
 mod moe;
 mod norm;

@@ -1,8 +1,8 @@
 //! The causal convolution and the gated delta rule, as section 6 writes them.
 
 use super::{DeltaForm, check_batch, check_shape, dot, shape_error, sigmoid, silu};
-use crate::batch::Batch;
-use crate::memory::HostMemory;
+use crate::batch::{Batch, StateId};
+use crate::memory::{HostMemory, MemoryLayout};
 use crate::ops::{DeltaShape, OpError};
 use crate::tensor::Tensor;
 
@@ -27,10 +27,13 @@ pub(super) fn causal_conv(
             weight.len().to_string(),
         );
     }
+    let slots = memory.conv_slots(layer);
+    slots.check(batch)?;
     let mut out = Tensor::zeros(batch.rows(), channels);
     for span in &batch.spans {
+        let (state, held) = slots.slot(span.state);
+        replay_inputs(state, &held[..span.replay * channels]);
         // The window over time: taps - 1 rows of state, then the new rows.
-        let state = memory.conv_state(layer, span.state);
         let mut window = state.to_vec();
         for row in span.rows.clone() {
             window.extend_from_slice(input.row(row));
@@ -45,9 +48,70 @@ pub(super) fn causal_conv(
                 out.row_mut(row)[channel] = silu(sum);
             }
         }
-        state.copy_from_slice(&window[span.rows.len() * channels..]);
+        if span.hold {
+            let inputs = &window[state.len()..];
+            held[..inputs.len()].copy_from_slice(inputs);
+        } else {
+            state.copy_from_slice(&window[span.rows.len() * channels..]);
+        }
     }
+    slots.finish(batch);
     Ok(out)
+}
+
+/// Moves a convolution state on by some rows of inputs.
+fn replay_inputs(state: &mut [f32], inputs: &[f32]) {
+    let window = [&*state, inputs].concat();
+    state.copy_from_slice(&window[inputs.len()..]);
+}
+
+/// Applies a state's first held rows and forgets the others.
+pub(super) fn settle(memory: &mut HostMemory, state: StateId, rows: usize) -> Result<(), OpError> {
+    // As a span that brings nothing of its own.
+    let mut batch = Batch::default();
+    batch.push_speculative(&[], 0, Vec::new(), state, rows, false);
+    check_batch(&batch, memory.layout())?;
+    let layout = memory.layout().clone();
+    for layer in 0..layout.delta_layers {
+        let slots = memory.conv_slots(layer);
+        slots.check(&batch)?;
+        let (values, held) = slots.slot(state);
+        replay_inputs(values, &held[..rows * layout.delta.channels()]);
+        slots.finish(&batch);
+
+        let slots = memory.delta_slots(layer);
+        slots.check(&batch)?;
+        let (values, held) = slots.slot(state);
+        for head in 0..layout.delta.value_heads {
+            replay_steps(&layout, head, rows, values, held);
+        }
+        slots.finish(&batch);
+    }
+    Ok(())
+}
+
+/// Applies a head's first `rows` held rows; returns the head's state and held rows.
+fn replay_steps<'a>(
+    layout: &MemoryLayout,
+    head: usize,
+    rows: usize,
+    states: &'a mut [f32],
+    held: &'a mut [f32],
+) -> (&'a mut [f32], &'a mut [f32]) {
+    let DeltaShape {
+        key_dim, value_dim, ..
+    } = layout.delta;
+    let head_len = key_dim * value_dim;
+    let state = &mut states[head * head_len..][..head_len];
+    let held_len = layout.held_rows * layout.held_step_len();
+    let held = &mut held[head * held_len..][..held_len];
+    let steps: Vec<DeltaStep> = held
+        .chunks(layout.held_step_len())
+        .take(rows)
+        .map(|step| DeltaStep::from_held(step, key_dim))
+        .collect();
+    recurrent_delta_rule(state, &steps);
+    (state, held)
 }
 
 /// One token of one value head, ready for the delta rule.
@@ -63,6 +127,30 @@ pub struct DeltaStep {
     pub g: f32,
     /// The write strength, between 0 and 1.
     pub beta: f32,
+}
+
+impl DeltaStep {
+    /// Writes what of it changes the state, as a held row.
+    fn hold(&self, held: &mut [f32]) {
+        let (k, rest) = held.split_at_mut(self.k.len());
+        let (v, factors) = rest.split_at_mut(self.v.len());
+        k.copy_from_slice(&self.k);
+        v.copy_from_slice(&self.v);
+        factors.copy_from_slice(&[self.g, self.beta]);
+    }
+
+    /// Reads a held row; what it would output is not known any more.
+    fn from_held(held: &[f32], key_dim: usize) -> Self {
+        let (k, rest) = held.split_at(key_dim);
+        let (v, factors) = rest.split_at(rest.len() - 2);
+        Self {
+            q: vec![0.0; key_dim],
+            k: k.to_vec(),
+            v: v.to_vec(),
+            g: factors[0],
+            beta: factors[1],
+        }
+    }
 }
 
 #[expect(
@@ -81,7 +169,6 @@ pub(super) fn delta_rule(
 ) -> Result<Tensor, OpError> {
     let DeltaShape {
         value_heads,
-        key_dim,
         value_dim,
         ..
     } = *shape;
@@ -102,6 +189,9 @@ pub(super) fn delta_rule(
             decay.len().to_string(),
         );
     }
+    let layout = memory.layout().clone();
+    let slots = memory.delta_slots(layer);
+    slots.check(batch)?;
     let mut out = Tensor::zeros(batch.rows(), value_heads * value_dim);
     for span in &batch.spans {
         for head in 0..value_heads {
@@ -117,20 +207,28 @@ pub(super) fn delta_rule(
                 )
             };
             let steps: Vec<DeltaStep> = span.rows.clone().map(step).collect();
-            let states = memory.delta_state(layer, span.state);
-            let state = &mut states[head * key_dim * value_dim..][..key_dim * value_dim];
-            let outputs = match form {
-                DeltaForm::Chunked(len) if steps.len() > 1 => steps
-                    .chunks(len.max(1))
-                    .flat_map(|chunk| chunked_delta_rule(state, chunk))
-                    .collect(),
-                _ => recurrent_delta_rule(state, &steps),
+            let (states, held) = slots.slot(span.state);
+            let (state, held) = replay_steps(&layout, head, span.replay, states, held);
+            let outputs = if span.hold {
+                for (step, held) in steps.iter().zip(held.chunks_mut(layout.held_step_len())) {
+                    step.hold(held);
+                }
+                recurrent_delta_rule(&mut state.to_vec(), &steps)
+            } else {
+                match form {
+                    DeltaForm::Chunked(len) if steps.len() > 1 => steps
+                        .chunks(len.max(1))
+                        .flat_map(|chunk| chunked_delta_rule(state, chunk))
+                        .collect(),
+                    _ => recurrent_delta_rule(state, &steps),
+                }
             };
             for (row, output) in span.rows.clone().zip(outputs) {
                 out.row_mut(row)[head * value_dim..][..value_dim].copy_from_slice(&output);
             }
         }
     }
+    slots.finish(batch);
     Ok(out)
 }
 

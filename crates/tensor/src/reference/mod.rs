@@ -95,8 +95,17 @@ pub fn check_shape(
     shape_error(op, format!("{what} of [{rows}, {cols}]"), found)
 }
 
+/// A tensor of values that came from outside.
+pub fn upload(rows: usize, cols: usize, values: Vec<f32>) -> Result<Tensor, OpError> {
+    if Some(values.len()) != rows.checked_mul(cols) {
+        let found = format!("{} values", values.len());
+        return shape_error("upload", format!("[{rows}, {cols}]"), found);
+    }
+    Ok(Tensor::from_vec(rows, cols, values))
+}
+
 /// Checks a batch against the memory it runs in: every row belongs to one span, and every span
-/// has the pages and the state it needs.
+/// has the pages, the state and the room for held rows that it needs.
 pub fn check_batch(batch: &Batch, layout: &MemoryLayout) -> Result<(), OpError> {
     let memory = |message: String| Err(OpError::Memory(message));
     if batch.positions.len() != batch.rows() {
@@ -131,6 +140,13 @@ pub fn check_batch(batch: &Batch, layout: &MemoryLayout) -> Result<(), OpError> 
         }
         if span.state.0 as usize >= layout.states {
             return memory(format!("state {} of {}", span.state.0, layout.states));
+        }
+        if span.hold && span.rows.len() > layout.held_rows {
+            return memory(format!(
+                "a span is to hold back {} rows, and the memory was made for {}",
+                span.rows.len(),
+                layout.held_rows
+            ));
         }
     }
     if next != batch.rows() {
@@ -372,12 +388,20 @@ impl Ops for Reference {
         Ok(x.data().to_vec())
     }
 
+    fn upload(&self, rows: usize, cols: usize, values: Vec<f32>) -> Result<Tensor, OpError> {
+        upload(rows, cols, values)
+    }
+
     fn rows(&self, x: &Tensor) -> usize {
         x.rows()
     }
 
     fn new_memory(&self, layout: &MemoryLayout) -> Result<HostMemory, OpError> {
         HostMemory::new(layout)
+    }
+
+    fn settle(&self, memory: &mut HostMemory, state: StateId, rows: usize) -> Result<(), OpError> {
+        delta::settle(memory, state, rows)
     }
 
     fn clear_state(&self, memory: &mut HostMemory, state: StateId) -> Result<(), OpError> {
@@ -391,8 +415,7 @@ impl Ops for Reference {
         from: StateId,
         to: StateId,
     ) -> Result<(), OpError> {
-        memory.copy_state(from, to);
-        Ok(())
+        memory.copy_state(from, to)
     }
 
     fn copy_page(&self, memory: &mut HostMemory, from: PageId, to: PageId) -> Result<(), OpError> {
@@ -414,7 +437,7 @@ impl Ops for Reference {
     }
 
     fn snapshot(&self, memory: &HostMemory, state: StateId) -> Result<StateSnapshot, OpError> {
-        Ok(memory.snapshot(state))
+        memory.snapshot(state)
     }
 
     fn restore(

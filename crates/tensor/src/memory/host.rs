@@ -1,91 +1,9 @@
-//! Sequence memory in host RAM: key/value pages and recurrent states.
-//!
-//! Who owns which page and state is the engine's business; here they are numbered slots.
+//! Sequence memory in host RAM: key/value pages, recurrent states and their held rows.
 
-use formats::DType;
-
-use crate::batch::{PageId, Span, StateId};
-use crate::ops::{AttentionShape, DeltaShape, OpError};
+use super::{MemoryLayout, StateSnapshot};
+use crate::batch::{Batch, PageId, Span, StateId};
+use crate::ops::OpError;
 use crate::quant;
-
-/// The sizes of sequence memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemoryLayout {
-    /// Layers with keys and values (the multi-token-prediction layer included).
-    pub attention_layers: usize,
-    /// Their sizes.
-    pub attention: AttentionShape,
-    /// How keys are stored; a row of `head_dim` values must be whole blocks of it.
-    pub key_type: DType,
-    /// How values are stored; likewise.
-    pub value_type: DType,
-    /// Tokens per page.
-    pub page_tokens: usize,
-    /// Pages in the pool; each holds `page_tokens` tokens of every attention layer.
-    pub pages: usize,
-    /// Layers with recurrent state.
-    pub delta_layers: usize,
-    /// Their sizes.
-    pub delta: DeltaShape,
-    /// State slots in the pool.
-    pub states: usize,
-}
-
-impl MemoryLayout {
-    /// The bytes of one key row and one value row of one head.
-    ///
-    /// # Errors
-    /// If `head_dim` values are not whole blocks of a type that can be written.
-    pub fn row_bytes(&self) -> Result<(usize, usize), OpError> {
-        let bytes = |dtype: DType| match dtype.row_bytes(self.attention.head_dim) {
-            Some(bytes) if quant::can_encode(dtype) => Ok(bytes),
-            _ => Err(OpError::Memory(format!(
-                "keys and values of {} per head cannot be kept as {dtype}; use f16, bf16, f32, \
-                 q8_0 or q4_0",
-                self.attention.head_dim
-            ))),
-        };
-        Ok((bytes(self.key_type)?, bytes(self.value_type)?))
-    }
-
-    /// The bytes of one page over all layers.
-    ///
-    /// # Errors
-    /// As [`MemoryLayout::row_bytes`].
-    pub fn page_bytes(&self) -> Result<usize, OpError> {
-        let (key, value) = self.row_bytes()?;
-        Ok(self.attention_layers * self.attention.kv_heads * self.page_tokens * (key + value))
-    }
-
-    /// The f32 values of one layer's convolution state: `[taps - 1, channels]`, oldest first.
-    pub fn conv_len(&self) -> usize {
-        (self.delta.conv_taps - 1) * self.delta.channels()
-    }
-
-    /// The f32 values of one layer's delta state: `[value_heads, key_dim, value_dim]`.
-    pub fn delta_len(&self) -> usize {
-        self.delta.value_heads * self.delta.key_dim * self.delta.value_dim
-    }
-
-    /// The bytes of one sequence's recurrent state over all layers.
-    pub fn state_bytes(&self) -> usize {
-        self.delta_layers * (self.conv_len() + self.delta_len()) * size_of::<f32>()
-    }
-}
-
-/// A sequence's recurrent state, copied out of a device.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StateSnapshot {
-    /// For each delta layer its convolution state, then its delta state.
-    pub values: Vec<f32>,
-}
-
-impl StateSnapshot {
-    /// The memory it takes.
-    pub fn bytes(&self) -> usize {
-        self.values.len() * size_of::<f32>()
-    }
-}
 
 /// Pages and states of all sequences, in host RAM.
 #[derive(Debug, Clone)]
@@ -97,10 +15,71 @@ pub struct HostMemory {
     keys: Vec<Vec<u8>>,
     /// Likewise, of `value_bytes`.
     values: Vec<Vec<u8>>,
-    /// Per delta layer: `[states, taps - 1, channels]`.
-    conv: Vec<Vec<f32>>,
-    /// Per delta layer: `[states, value_heads, key_dim, value_dim]`.
-    delta: Vec<Vec<f32>>,
+    /// Per delta layer: states `[states, taps - 1, channels]`, held inputs `[states, held_rows,
+    /// channels]`.
+    conv: Vec<Slots>,
+    /// Per delta layer: states `[states, value_heads, key_dim, value_dim]`, held steps `[states,
+    /// value_heads, held_rows, held_step_len]`.
+    delta: Vec<Slots>,
+}
+
+/// One of a delta layer's two states, for all sequences.
+#[derive(Debug, Clone)]
+pub struct Slots {
+    /// `[states, ..]`
+    pub states: Vec<f32>,
+    /// What the held rows would add: per state room for [`MemoryLayout::held_rows`] of them.
+    pub held: Vec<f32>,
+    /// Per state how many rows it holds back.
+    pub counts: Vec<usize>,
+}
+
+impl Slots {
+    fn new(states: usize, state_len: usize, held_len: usize) -> Self {
+        Self {
+            states: vec![0.0; states * state_len],
+            held: vec![0.0; states * held_len],
+            counts: vec![0; states],
+        }
+    }
+
+    /// The state's values.
+    fn state(&self, state: StateId) -> &[f32] {
+        let len = self.states.len() / self.counts.len();
+        &self.states[state.0 as usize * len..][..len]
+    }
+
+    /// A state's values and those of its held rows.
+    pub fn slot(&mut self, state: StateId) -> (&mut [f32], &mut [f32]) {
+        let (at, slots) = (state.0 as usize, self.counts.len());
+        let (len, held_len) = (self.states.len() / slots, self.held.len() / slots);
+        (
+            &mut self.states[at * len..][..len],
+            &mut self.held[at * held_len..][..held_len],
+        )
+    }
+
+    /// Checks that each state has the rows that its span is to replay.
+    ///
+    /// # Errors
+    /// If one has not.
+    pub fn check(&self, batch: &Batch) -> Result<(), OpError> {
+        let short = |span: &&Span| span.replay > self.counts[span.state.0 as usize];
+        match batch.spans.iter().find(short) {
+            Some(Span { state, replay, .. }) => Err(OpError::Memory(format!(
+                "{replay} held rows of state {} are to be replayed, and it has {}",
+                state.0, self.counts[state.0 as usize]
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes which rows each span of a finished batch left behind as held rows.
+    pub fn finish(&mut self, batch: &Batch) {
+        for span in &batch.spans {
+            self.counts[span.state.0 as usize] = if span.hold { span.rows.len() } else { 0 };
+        }
+    }
 }
 
 impl HostMemory {
@@ -116,8 +95,11 @@ impl HostMemory {
             .and_then(|n| n.checked_mul(layout.page_tokens))
             .filter(|n| n.checked_mul(key_bytes.max(value_bytes)).is_some())
             .ok_or_else(|| OpError::Memory(format!("{} pages are too many", layout.pages)))?;
-        let zeros = |count: usize, len: usize| -> Vec<Vec<f32>> {
-            (0..count).map(|_| vec![0.0; layout.states * len]).collect()
+        let held = layout.held_rows;
+        let slots = |state_len: usize, held_len: usize| -> Vec<Slots> {
+            (0..layout.delta_layers)
+                .map(|_| Slots::new(layout.states, state_len, held_len))
+                .collect()
         };
         Ok(Self {
             key_bytes,
@@ -128,8 +110,11 @@ impl HostMemory {
             values: (0..layout.attention_layers)
                 .map(|_| vec![0; rows * value_bytes])
                 .collect(),
-            conv: zeros(layout.delta_layers, layout.conv_len()),
-            delta: zeros(layout.delta_layers, layout.delta_len()),
+            conv: slots(layout.conv_len(), held * layout.delta.channels()),
+            delta: slots(
+                layout.delta_len(),
+                held * layout.delta.value_heads * layout.held_step_len(),
+            ),
             layout: layout.clone(),
         })
     }
@@ -183,25 +168,54 @@ impl HostMemory {
 
     /// One layer's convolution state of a sequence: `[taps - 1, channels]`, oldest first.
     pub fn conv_state(&mut self, layer: usize, state: StateId) -> &mut [f32] {
-        let len = self.layout.conv_len();
-        &mut self.conv[layer][state.0 as usize * len..][..len]
+        self.conv[layer].slot(state).0
     }
 
     /// One layer's delta state of a sequence: `[value_heads, key_dim, value_dim]`.
     pub fn delta_state(&mut self, layer: usize, state: StateId) -> &mut [f32] {
-        let len = self.layout.delta_len();
-        &mut self.delta[layer][state.0 as usize * len..][..len]
+        self.delta[layer].slot(state).0
     }
 
-    /// One layer's convolution states of all slots, for devices that update several at once:
-    /// `[states, taps - 1, channels]`.
-    pub fn conv_states(&mut self, layer: usize) -> &mut [f32] {
+    /// One layer's convolution states of all sequences: `[states, taps - 1, channels]`, with held
+    /// inputs `[states, held_rows, channels]`.
+    pub fn conv_slots(&mut self, layer: usize) -> &mut Slots {
         &mut self.conv[layer]
     }
 
-    /// One layer's delta states of all slots: `[states, value_heads, key_dim, value_dim]`.
-    pub fn delta_states(&mut self, layer: usize) -> &mut [f32] {
+    /// One layer's delta states of all sequences: `[states, value_heads, key_dim, value_dim]`,
+    /// with held steps `[states, value_heads, held_rows, held_step_len]`
+    /// (see [`MemoryLayout::held_step_len`]).
+    pub fn delta_slots(&mut self, layer: usize) -> &mut Slots {
         &mut self.delta[layer]
+    }
+
+    /// How many rows a state holds back.
+    pub fn held(&self, state: StateId) -> usize {
+        let slots = self.conv.iter().chain(&self.delta);
+        slots
+            .map(|slots| slots.counts[state.0 as usize])
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// An error if a state holds rows back: it is not known then what it is the state of.
+    ///
+    /// # Errors
+    /// As it says.
+    pub fn check_settled(&self, state: StateId) -> Result<(), OpError> {
+        match self.held(state) {
+            0 => Ok(()),
+            held => Err(OpError::Memory(format!(
+                "state {} holds back {held} rows; settle it before it is copied",
+                state.0
+            ))),
+        }
+    }
+
+    fn forget_held(&mut self, state: StateId) {
+        for slots in self.conv.iter_mut().chain(&mut self.delta) {
+            slots.counts[state.0 as usize] = 0;
+        }
     }
 
     /// One layer's encoded keys and values of all pages, for devices that write several at once:
@@ -212,25 +226,27 @@ impl HostMemory {
 
     /// Sets a state to that of an empty sequence.
     pub fn clear_state(&mut self, state: StateId) {
-        for layer in 0..self.layout.delta_layers {
-            self.conv_state(layer, state).fill(0.0);
-            self.delta_state(layer, state).fill(0.0);
+        for slots in self.conv.iter_mut().chain(&mut self.delta) {
+            slots.slot(state).0.fill(0.0);
         }
+        self.forget_held(state);
     }
 
     /// Copies a state to another slot.
-    pub fn copy_state(&mut self, from: StateId, to: StateId) {
-        let copy = |states: &mut Vec<f32>, len: usize| {
+    ///
+    /// # Errors
+    /// If it holds rows back.
+    pub fn copy_state(&mut self, from: StateId, to: StateId) -> Result<(), OpError> {
+        self.check_settled(from)?;
+        for slots in self.conv.iter_mut().chain(&mut self.delta) {
+            let len = slots.state(from).len();
             let start = from.0 as usize * len;
-            states.copy_within(start..start + len, to.0 as usize * len);
-        };
-        let (conv_len, delta_len) = (self.layout.conv_len(), self.layout.delta_len());
-        self.conv
-            .iter_mut()
-            .for_each(|states| copy(states, conv_len));
-        self.delta
-            .iter_mut()
-            .for_each(|states| copy(states, delta_len));
+            slots
+                .states
+                .copy_within(start..start + len, to.0 as usize * len);
+        }
+        self.forget_held(to);
+        Ok(())
     }
 
     /// Copies a page to another, in every layer.
@@ -288,17 +304,20 @@ impl HostMemory {
     }
 
     /// Copies a state out.
-    pub fn snapshot(&self, state: StateId) -> StateSnapshot {
-        let (conv_len, delta_len) = (self.layout.conv_len(), self.layout.delta_len());
+    ///
+    /// # Errors
+    /// If it holds rows back.
+    pub fn snapshot(&self, state: StateId) -> Result<StateSnapshot, OpError> {
+        self.check_settled(state)?;
         let mut values = Vec::with_capacity(self.layout.state_bytes() / size_of::<f32>());
         for (conv, delta) in self.conv.iter().zip(&self.delta) {
-            values.extend_from_slice(&conv[state.0 as usize * conv_len..][..conv_len]);
-            values.extend_from_slice(&delta[state.0 as usize * delta_len..][..delta_len]);
+            values.extend_from_slice(conv.state(state));
+            values.extend_from_slice(delta.state(state));
         }
-        StateSnapshot { values }
+        Ok(StateSnapshot { values })
     }
 
-    /// Puts a snapshot back.
+    /// Puts a snapshot back; held rows are forgotten.
     ///
     /// # Errors
     /// If it was made with another layout.
@@ -311,13 +330,15 @@ impl HostMemory {
             )));
         }
         let mut rest = snapshot.values.as_slice();
-        for layer in 0..self.layout.delta_layers {
-            let (conv, tail) = rest.split_at(self.layout.conv_len());
-            let (delta, tail) = tail.split_at(self.layout.delta_len());
-            self.conv_state(layer, state).copy_from_slice(conv);
-            self.delta_state(layer, state).copy_from_slice(delta);
-            rest = tail;
+        for (conv, delta) in self.conv.iter_mut().zip(&mut self.delta) {
+            for slots in [conv, delta] {
+                let (to, _) = slots.slot(state);
+                let (from, tail) = rest.split_at(to.len());
+                to.copy_from_slice(from);
+                rest = tail;
+            }
         }
+        self.forget_held(state);
         Ok(())
     }
 }
