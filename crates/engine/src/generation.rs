@@ -2,7 +2,7 @@
 
 use crate::engine::{Engine, SequenceId, Work};
 use crate::error::EngineError;
-use crate::sampler::{Sampler, SamplerSettings};
+use crate::sampling::Sampler;
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,8 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// Starts an answer to `prompt`, which continues `sequence`.
+    /// Starts an answer to `prompt`, which continues `sequence`. The sampler must have seen what
+    /// the sequence holds; it is shown the prompt here.
     ///
     /// # Errors
     /// If the prompt and one token more do not fit the context. An empty prompt cannot be
@@ -51,7 +52,7 @@ impl Generation {
         engine: &Engine,
         sequence: SequenceId,
         prompt: Vec<u32>,
-        sampling: SamplerSettings,
+        mut sampler: Sampler,
         limits: GenerationLimits,
     ) -> Result<Self, EngineError> {
         let wanted = engine.tokens(sequence)? + prompt.len() + 1;
@@ -61,7 +62,6 @@ impl Generation {
                 context: engine.context(),
             });
         }
-        let mut sampler = Sampler::new(sampling);
         prompt.iter().for_each(|&token| sampler.saw(token));
         Ok(Self {
             sequence,
@@ -73,11 +73,6 @@ impl Generation {
             pending: None,
             generated: 0,
         })
-    }
-
-    /// Tells the penalties of a token before the prompt.
-    pub fn saw_earlier(&mut self, token: u32) {
-        self.sampler.saw(token);
     }
 
     /// Runs the next chunk of the prompt; `true` when all of it is done.
@@ -139,10 +134,11 @@ impl Generation {
             self.logits = take_logits(engine.step(&[work])?);
             self.pending = None;
         }
-        let token = self.sampler.choose(&mut self.logits);
+        let token = self.sampler.choose(&mut self.logits, None).token;
         if self.limits.stop_tokens.contains(&token) {
             return Ok(Err(FinishReason::Stop));
         }
+        self.sampler.accept(token);
         self.pending = Some(token);
         self.generated += 1;
         Ok(Ok(token))

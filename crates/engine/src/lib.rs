@@ -12,7 +12,7 @@ mod generation;
 pub mod open;
 mod pages;
 mod runner;
-mod sampler;
+pub mod sampling;
 mod session;
 mod settings;
 
@@ -22,6 +22,6 @@ pub use crate::error::EngineError;
 pub use crate::generation::{FinishReason, Generation, GenerationLimits};
 pub use crate::open::{BackendChoice, OpenError, OpenedModel};
 pub use crate::runner::{OpsRunner, Outputs, Runner, Wanted};
-pub use crate::sampler::{Sampler, SamplerSettings, argmax};
+pub use crate::sampling::{Sampler, SamplerSettings, TokenRules, argmax};
 pub use crate::session::Session;
 pub use crate::settings::{EngineSettings, KvTypes};

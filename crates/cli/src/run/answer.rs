@@ -1,9 +1,11 @@
 //! A conversation with a loaded model, and what came of each question.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{
-    Engine, EngineError, FinishReason, Generation, GenerationLimits, OpenedModel, Session,
+    Engine, EngineError, FinishReason, Generation, GenerationLimits, OpenedModel, Sampler, Session,
+    TokenRules,
 };
 use serde_json::{Value, json};
 use text::output::{Part, PartKind, ReasoningSplitter, parse_tool_calls};
@@ -22,6 +24,7 @@ pub(super) struct Conversation {
     engine: Engine,
     session: Session,
     tokenizer: Tokenizer,
+    rules: Arc<TokenRules>,
     template: Option<ChatTemplate>,
     prefill_chunk: usize,
     /// Messages, tools and the template's variables.
@@ -64,6 +67,7 @@ impl Conversation {
         Ok(Self {
             engine,
             session,
+            rules: Arc::new(TokenRules::of(&tokenizer)),
             tokenizer,
             template,
             prefill_chunk,
@@ -190,20 +194,19 @@ impl Conversation {
         }
         let done = self.engine.tokens(self.session.sequence())?;
         let rest = prompt[done..].to_vec();
+        let mut sampler = Sampler::new(settings, Arc::clone(&self.rules))?;
+        prompt[..done].iter().for_each(|&token| sampler.saw(token));
         let mut generation = Generation::new(
             &self.engine,
             self.session.sequence(),
             rest.clone(),
-            settings,
+            sampler,
             GenerationLimits {
                 max_tokens: self.max_tokens,
                 stop_tokens: self.tokenizer.stop_tokens().to_vec(),
                 prefill_chunk: self.prefill_chunk,
             },
         )?;
-        prompt[..done]
-            .iter()
-            .for_each(|&token| generation.saw_earlier(token));
         while !generation.prefill(&mut self.engine)? {
             bar.set_position((done + generation.prefill_progress().0) as u64);
             if interrupt::check().is_err() {

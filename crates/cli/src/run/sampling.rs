@@ -1,7 +1,9 @@
 //! How tokens are chosen: a preset of the model cards, and flags over it.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use engine::SamplerSettings;
+use engine::sampling::{PRESETS, Preset, SettingsError, preset};
 
 use crate::exit::Failure;
 
@@ -9,8 +11,8 @@ use crate::exit::Failure;
 #[derive(Debug, Args)]
 pub(crate) struct SamplingArgs {
     /// Values to start from.
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    preset: Preset,
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = Base::parser())]
+    preset: Base,
     /// Divides logits; 0 takes the most likely token.
     #[arg(long, value_name = "T", visible_alias = "temp")]
     temperature: Option<f32>,
@@ -32,7 +34,7 @@ pub(crate) struct SamplingArgs {
     /// Subtracted as often as a token was seen lately.
     #[arg(long, value_name = "F")]
     frequency_penalty: Option<f32>,
-    /// How many tokens back the penalties look.
+    /// How many tokens back the penalties look (default: at all of them).
     #[arg(long, value_name = "N")]
     repeat_last_n: Option<usize>,
     /// Of the random numbers (default: another each time).
@@ -40,21 +42,45 @@ pub(crate) struct SamplingArgs {
     seed: Option<u64>,
 }
 
-/// The model cards' values by mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Preset {
+/// Where the values come from that no flag gives.
+#[derive(Debug, Clone, Copy)]
+enum Base {
     /// `thinking` or `instruct`, as the template decides; greedy for the model inside the program.
     Auto,
     /// The most likely token, always.
     Greedy,
-    /// Thinking, general tasks.
-    Thinking,
-    /// Thinking, precise coding.
-    Coding,
-    /// Not thinking, general tasks.
-    Instruct,
-    /// Not thinking, reasoning tasks.
-    Reasoning,
+    /// Of a model card.
+    Card(&'static Preset),
+}
+
+impl Base {
+    /// What `--preset` takes.
+    fn parser() -> impl TypedValueParser<Value = Self> {
+        let cards = PRESETS
+            .iter()
+            .map(|card| PossibleValue::new(card.name).help(format!("The card's: {}", card.about)));
+        let others = [
+            PossibleValue::new("auto").help(
+                "thinking or instruct, as the template decides; greedy for the model inside \
+                 the program",
+            ),
+            PossibleValue::new("greedy").help("The most likely token, always"),
+        ];
+        PossibleValuesParser::new(others.into_iter().chain(cards)).map(|name| match name.as_str() {
+            "greedy" => Self::Greedy,
+            other => preset(other).map_or(Self::Auto, Self::Card),
+        })
+    }
+
+    fn settings(self, is_thinking: bool, is_embedded: bool) -> SamplerSettings {
+        let plain = SamplerSettings::default();
+        match self {
+            Self::Greedy => plain,
+            Self::Auto if is_embedded => plain,
+            Self::Auto => Preset::for_mode(is_thinking).over(plain),
+            Self::Card(card) => card.over(plain),
+        }
+    }
 }
 
 impl SamplingArgs {
@@ -65,32 +91,21 @@ impl SamplingArgs {
         is_thinking: bool,
         is_embedded: bool,
     ) -> Result<SamplerSettings, Failure> {
-        let preset = match self.preset {
-            Preset::Auto if is_embedded => Preset::Greedy,
-            Preset::Auto if is_thinking => Preset::Thinking,
-            Preset::Auto => Preset::Instruct,
-            chosen => chosen,
-        };
-        let (temperature, top_p, top_k, presence_penalty) = match preset {
-            Preset::Auto | Preset::Greedy => (0.0, 1.0, 0, 0.0),
-            Preset::Thinking => (1.0, 0.95, 20, 1.5),
-            Preset::Coding => (0.6, 0.95, 20, 0.0),
-            Preset::Instruct => (0.7, 0.8, 20, 1.5),
-            Preset::Reasoning => (1.0, 1.0, 40, 2.0),
-        };
-        let base = SamplerSettings::default();
+        let base = self.preset.settings(is_thinking, is_embedded);
         let settings = SamplerSettings {
-            temperature: self.temperature.unwrap_or(temperature),
-            top_k: self.top_k.unwrap_or(top_k),
-            top_p: self.top_p.unwrap_or(top_p),
+            temperature: self.temperature.unwrap_or(base.temperature),
+            top_k: self.top_k.unwrap_or(base.top_k),
+            top_p: self.top_p.unwrap_or(base.top_p),
             min_p: self.min_p.unwrap_or(base.min_p),
             repeat_penalty: self.repeat_penalty.unwrap_or(base.repeat_penalty),
-            presence_penalty: self.presence_penalty.unwrap_or(presence_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(base.presence_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(base.frequency_penalty),
-            penalty_window: self.repeat_last_n.unwrap_or(base.penalty_window),
+            penalty_window: self.repeat_last_n.or(base.penalty_window),
             seed: self.seed.unwrap_or_else(clock_seed),
+            ..base
         };
-        settings.validate().map_err(Failure::Usage)?;
+        let usage = |error: SettingsError| Failure::Usage(error.to_string());
+        settings.validate().map_err(usage)?;
         Ok(settings)
     }
 }
