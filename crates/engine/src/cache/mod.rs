@@ -5,6 +5,7 @@
 //! go on ([`Boundary`]).
 
 mod boundary;
+pub mod disk;
 mod key;
 mod tier;
 
