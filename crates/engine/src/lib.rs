@@ -15,6 +15,7 @@ mod runner;
 pub mod sampling;
 mod session;
 mod settings;
+pub mod speculate;
 
 pub use crate::checkpoint::{Checkpoint, HeldPages};
 pub use crate::engine::{Engine, SequenceId, Work};

@@ -1,0 +1,18 @@
+//! Speculation: tokens are drafted cheaply and verified by the model in one step.
+//!
+//! Drafts never change an answer. They are deterministic, each row of a step is sampled in order
+//! as if it were the only one, and the answer goes on until a sampled token is not the draft. How
+//! many drafts are worth verifying is measured, for each sequence and all the time
+//! ([`DepthController`]). The reasons are in docs/decisions/0013.
+
+mod acceptance;
+mod costs;
+mod counts;
+mod depth;
+mod lookup;
+
+pub use acceptance::{Acceptance, MOST_DRAFTS};
+pub use costs::Costs;
+pub use counts::{DraftCounts, Tally};
+pub use depth::{DepthController, Prospect, Trial};
+pub use lookup::{LookedUp, Lookup};
