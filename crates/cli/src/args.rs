@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
-use crate::{convert, exit, inspect, logits, output, run, synth, tokenize};
+use crate::{bench, convert, dashes, exit, inspect, logits, output, run, synth, tokenize};
 
 /// Runs the Qwen3.5 family of language models on the machine you have.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Write the logits after every token of a prompt.
     Logits(logits::LogitsArgs),
+    /// Measure how fast models run here.
+    Bench(Box<bench::BenchArgs>),
     /// Show what is in a model file, and what is wrong with it.
     Inspect(inspect::InspectArgs),
     /// Turn text into token ids, or ids into text.
@@ -38,10 +40,20 @@ enum Command {
 }
 
 impl Command {
+    /// Refuses a list of thread counts where only one can be used.
+    fn check(&self, global: &Global) -> anyhow::Result<()> {
+        if global.threads.len() > 1 && !matches!(self, Command::Bench(_)) {
+            let why = "several numbers of threads are for `bench`; give one with -t";
+            return Err(exit::Failure::Usage(why.to_owned()).into());
+        }
+        Ok(())
+    }
+
     fn run(self, global: &Global) -> anyhow::Result<()> {
         match self {
             Command::Run(args) => run::run(&args, global),
             Command::Logits(args) => logits::run(&args, global),
+            Command::Bench(args) => bench::run(&args, global),
             Command::Inspect(args) => inspect::run(&args),
             Command::Tokenize(args) => tokenize::run(&args),
             Command::Synth(args) => synth::run(&args, global),
@@ -53,9 +65,16 @@ impl Command {
 /// What every command understands.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// How many threads compute (default: as many as the machine lends).
-    #[arg(short, long, global = true, value_name = "N", env = "TIDEMILL_THREADS")]
-    pub(crate) threads: Option<NonZeroUsize>,
+    /// How many threads compute (default: as many as the machine lends); `bench` takes a list.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "N",
+        value_delimiter = ',',
+        env = "TIDEMILL_THREADS"
+    )]
+    threads: Vec<NonZeroUsize>,
     /// How much to say on stderr.
     #[arg(
         long,
@@ -94,7 +113,20 @@ impl Global {
     /// How many threads to compute with.
     pub(crate) fn threads(&self) -> NonZeroUsize {
         let lent = || NonZeroUsize::new(cpu::default_threads()).unwrap_or(NonZeroUsize::MIN);
-        self.threads.unwrap_or_else(lent)
+        self.threads.first().copied().unwrap_or_else(lent)
+    }
+
+    /// Every number of threads that was asked for, or the one that is usual.
+    pub(crate) fn thread_list(&self) -> Vec<NonZeroUsize> {
+        match self.threads.as_slice() {
+            [] => vec![self.threads()],
+            asked => asked.to_vec(),
+        }
+    }
+
+    /// Whether a number of threads was asked for.
+    pub(crate) fn has_threads(&self) -> bool {
+        !self.threads.is_empty()
     }
 
     /// Starts the threads for coarse work (encoding, generating). Call it once.
@@ -112,14 +144,14 @@ impl Global {
 /// Runs the command that was typed.
 pub(crate) fn main() -> ExitCode {
     // For help, version and mistakes clap prints what is to be said and ends with 0 or 2.
-    let Cli { command, global } = Cli::parse();
+    let Cli { command, global } = Cli::parse_from(dashes::doubled(std::env::args_os()));
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::from(global.log_level))
         .with_writer(std::io::stderr)
         .with_ansi(output::use_colour(std::io::stderr().is_terminal()))
         .with_target(false)
         .init();
-    match command.run(&global) {
+    match command.check(&global).and_then(|()| command.run(&global)) {
         Ok(()) => exit::Status::Done.into(),
         Err(error) => {
             let status = exit::Status::of(&error);

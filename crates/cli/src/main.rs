@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 mod args;
+mod bench;
 mod convert;
+mod dashes;
 mod embedded;
 mod exit;
 mod export;

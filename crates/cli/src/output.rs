@@ -16,6 +16,16 @@ pub(crate) fn result(text: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// Prints a part of a result, as it is.
+///
+/// # Errors
+/// As [`result`].
+pub(crate) fn part(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 /// Prints a result as JSON.
 ///
 /// # Errors

@@ -172,6 +172,14 @@ impl OpenedModel {
         }
     }
 
+    /// The model's files; one that is in memory is called by the name it was given.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match &self.source {
+            Source::Gguf(file) => file.part_paths().map(Path::to_owned).collect(),
+            Source::Hf { checkpoint, .. } => checkpoint.file_paths().map(Path::to_owned).collect(),
+        }
+    }
+
     /// The model's tokenizer.
     ///
     /// # Errors

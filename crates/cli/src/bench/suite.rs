@@ -1,0 +1,456 @@
+//! Goes through models, engines and tests, and hands each result to the report.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::{BackendChoice, Engine, EngineSettings, KvTypes, OpenedModel};
+use tensor::Reference;
+
+use super::bandwidth;
+use super::identity::{HashKind, hash_files};
+use super::limits::Limits;
+use super::lists::Pair;
+use super::load;
+use super::machine::Machine;
+use super::plan::{self, Case, Setup, Test};
+use super::record::Record;
+use super::report::Report;
+use super::runner::{Runner, Sample};
+use super::{BenchArgs, state};
+use crate::args::Global;
+use crate::model_args::Backend;
+use crate::{embedded, output};
+
+/// Everything that was asked for.
+pub(super) struct Suite<'a> {
+    args: &'a BenchArgs,
+    global: &'a Global,
+    report: &'a mut Report,
+    machine: Machine,
+    /// Read bandwidth by number of threads, measured once.
+    bandwidths: Vec<(usize, f64)>,
+}
+
+/// What is known of a model before it is loaded.
+struct Subject {
+    opened: OpenedModel,
+    files: Vec<PathBuf>,
+    hash: Option<u64>,
+}
+
+impl<'a> Suite<'a> {
+    pub(super) fn new(args: &'a BenchArgs, global: &'a Global, report: &'a mut Report) -> Self {
+        Self {
+            args,
+            global,
+            report,
+            machine: Machine::look(),
+            bandwidths: Vec::new(),
+        }
+    }
+
+    pub(super) fn run(&mut self) -> anyhow::Result<()> {
+        if self.args.bandwidth {
+            self.bandwidth()?;
+        }
+        if self.args.state && self.args.model.is_empty() {
+            let threads = self.threads()[0];
+            for record in state::of_family(&self.machine, threads, self.args.repetitions)? {
+                self.report.add(&record)?;
+            }
+        }
+        if !self.args.needs_model() {
+            return Ok(());
+        }
+        if self.args.model.is_empty() {
+            return self.model(None);
+        }
+        // A wrong path is better known now than after an hour of the ones before it.
+        for path in &self.args.model {
+            open(Some(path))?;
+        }
+        let paths = &self.args.model;
+        paths.iter().try_for_each(|path| self.model(Some(path)))
+    }
+
+    /// The numbers of threads to measure with.
+    fn threads(&self) -> Vec<usize> {
+        self.global
+            .thread_list()
+            .iter()
+            .map(|count| count.get())
+            .collect()
+    }
+
+    fn bandwidth(&mut self) -> anyhow::Result<()> {
+        let mut threads = match self.global.has_threads() {
+            true => self.threads(),
+            false => vec![1, self.threads()[0]],
+        };
+        threads.dedup();
+        for threads in threads {
+            let rate = self.read_bandwidth(threads);
+            let test = "read bandwidth".to_owned();
+            let mut record = Record::new("bandwidth", test, &self.machine, threads);
+            record.read_bandwidth = Some(rate);
+            record.bytes_per_second = Some(rate);
+            self.report.add(&record)?;
+        }
+        Ok(())
+    }
+
+    fn read_bandwidth(&mut self, threads: usize) -> f64 {
+        if let Some((_, rate)) = self.bandwidths.iter().find(|(known, _)| *known == threads) {
+            return *rate;
+        }
+        let rate = bandwidth::measure(threads);
+        self.bandwidths.push((threads, rate));
+        rate
+    }
+
+    fn model(&mut self, path: Option<&Path>) -> anyhow::Result<()> {
+        let opened = open(path)?;
+        let files = match embedded::is_embedded(&opened) {
+            true => Vec::new(),
+            false => opened.files(),
+        };
+        let kind = self.hash_kind();
+        let hash = match files.is_empty() {
+            true => None,
+            false => Some(hash_files(&files, kind)?),
+        };
+        let subject = Subject {
+            opened,
+            files,
+            hash,
+        };
+        for threads in self.threads() {
+            for &key in &self.args.cache_type_k {
+                for &value in &self.args.cache_type_v {
+                    let setup = Setup {
+                        threads,
+                        key_type: key.into(),
+                        value_type: value.into(),
+                    };
+                    self.engine(&subject, &setup)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hash_kind(&self) -> HashKind {
+        match self.args.full_hash {
+            true => HashKind::Full,
+            false => HashKind::Sampled,
+        }
+    }
+
+    /// All tests that share an engine.
+    fn engine(&mut self, subject: &Subject, setup: &Setup) -> anyhow::Result<()> {
+        let cases = plan::cases(
+            &self.args.tests(),
+            &self.args.n_depth,
+            &self.args.batch_size,
+            &self.args.ubatch_size,
+        );
+        let settings = settings(setup, &cases);
+        let layout = settings.layout(&subject.opened.config);
+        let limits = Limits::count(&subject.opened.weights()?, &subject.opened.config, &layout)?;
+        if self.args.load {
+            self.loads(subject, setup, &settings, &limits)?;
+        }
+        if cases.is_empty() {
+            return Ok(());
+        }
+        self.read_bandwidth(setup.threads);
+        let engine = self.load(&subject.opened, setup.threads, &settings)?;
+        let mut runner = Runner::new(engine, subject.opened.config.vocab_size);
+        for case in &cases {
+            self.case(subject, setup, &limits, &mut runner, case)?;
+        }
+        Ok(())
+    }
+
+    fn load(
+        &self,
+        opened: &OpenedModel,
+        threads: usize,
+        settings: &EngineSettings,
+    ) -> anyhow::Result<Engine> {
+        let backend = match self.args.backend {
+            Backend::Reference => BackendChoice::Reference(Reference::default()),
+            Backend::Cpu => BackendChoice::Cpu(cpu::Cpu::new(Arc::new(cpu::Pool::new(threads)))?),
+        };
+        let bar = output::step_progress("loading");
+        let engine = opened.load(backend, settings, |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        });
+        bar.finish_and_clear();
+        Ok(engine?)
+    }
+
+    /// Loads, cold and warm.
+    fn loads(
+        &mut self,
+        subject: &Subject,
+        setup: &Setup,
+        settings: &EngineSettings,
+        limits: &Limits,
+    ) -> anyhow::Result<()> {
+        let path = self
+            .args
+            .model
+            .iter()
+            .find(|path| **path == subject.opened.path)
+            .cloned();
+        for is_cold in [true, false] {
+            let (mut ready, mut first, mut note) = (Vec::new(), Vec::new(), None);
+            for _ in 0..self.args.repetitions {
+                if is_cold {
+                    match forget(&subject.files) {
+                        Ok(kept) => note = kept,
+                        Err(why) => {
+                            output::note(&format!("no cold load of {}: {why}", subject.name()));
+                            break;
+                        }
+                    }
+                }
+                let loaded = load::time(|| {
+                    let opened = open(path.as_deref())?;
+                    let engine = self.load(&opened, setup.threads, settings)?;
+                    Ok((opened, engine))
+                })?;
+                ready.push(loaded.ready);
+                first.push(loaded.first_token);
+            }
+            if ready.is_empty() {
+                continue;
+            }
+            let name = if is_cold { "load cold" } else { "load warm" };
+            let mut record = self.record("load", name.to_owned(), subject, setup, limits);
+            record.n_prompt = load::PROMPT;
+            record.set_times(&first, 0);
+            record.first_token_ms = record.median_ns.map(|time| time / 1e6);
+            let mut ready: Vec<_> = ready.iter().map(|time| time.as_secs_f64() * 1e3).collect();
+            ready.sort_by(f64::total_cmp);
+            let ready = format!("ready after {:.1} ms", ready[ready.len() / 2]);
+            record.note = Some(match note {
+                Some(kept) => format!("{ready}, {kept}"),
+                None => ready,
+            });
+            self.report.add(&record)?;
+        }
+        Ok(())
+    }
+
+    fn case(
+        &mut self,
+        subject: &Subject,
+        setup: &Setup,
+        limits: &Limits,
+        runner: &mut Runner,
+        case: &Case,
+    ) -> anyhow::Result<()> {
+        let bar = output::step_progress("filling");
+        runner.reach(case, |done, all| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+        })?;
+        bar.finish_and_clear();
+        if !self.args.no_warmup {
+            runner.warm_up(case)?;
+        }
+        let bar = output::step_progress("measuring");
+        bar.set_length(u64::from(self.args.repetitions));
+        let mut repetitions = Vec::new();
+        for _ in 0..self.args.repetitions {
+            if matches!(case.test, Test::Turns { .. }) {
+                runner.reach(case, |_, _| {})?;
+            }
+            repetitions.push(runner.run(case)?);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        // A conversation has a result per turn, everything else one.
+        let results = repetitions[0].len();
+        for index in 0..results {
+            let samples: Vec<_> = repetitions.iter().map(|all| all[index].clone()).collect();
+            let record = self.result(subject, setup, limits, case, &samples);
+            self.report.add(&record)?;
+        }
+        Ok(())
+    }
+
+    fn record(
+        &self,
+        kind: &'static str,
+        test: String,
+        subject: &Subject,
+        setup: &Setup,
+        limits: &Limits,
+    ) -> Record {
+        let mut record = Record::new(kind, test, &self.machine, setup.threads);
+        let config = &subject.opened.config;
+        let architecture = config.architecture.gguf_name();
+        record.model_filename = Some(subject.opened.path.display().to_string());
+        record.model_type = Some(format!(
+            "{architecture} {}L {}",
+            config.layers.len(),
+            subject.name()
+        ));
+        record.model_size = Some(subject.opened.file_bytes());
+        record.model_n_params = Some(limits.parameters);
+        record.set_hash(subject.hash, self.hash_kind());
+        record.isa = match self.args.backend {
+            Backend::Cpu => cpu::Cpu::new(Arc::new(cpu::Pool::new(1)))
+                .ok()
+                .map(|cpu| cpu.isa().to_string()),
+            Backend::Reference => None,
+        };
+        record.backend = Some(format!("{:?}", self.args.backend).to_lowercase());
+        record.type_k = Some(setup.key_type.name().to_lowercase());
+        record.type_v = Some(setup.value_type.name().to_lowercase());
+        record
+    }
+
+    fn result(
+        &self,
+        subject: &Subject,
+        setup: &Setup,
+        limits: &Limits,
+        case: &Case,
+        samples: &[Sample],
+    ) -> Record {
+        let Sample {
+            turn,
+            tokens,
+            cached,
+            ..
+        } = samples[0];
+        let depth = if case.depth > 0 {
+            format!(" @ d{}", case.depth)
+        } else {
+            String::new()
+        };
+        let (kind, name) = match case.test {
+            Test::Prefill(_) => ("prefill", case.test.name() + &depth),
+            Test::Decode { .. } => ("decode", case.test.name() + &depth),
+            Test::Both(_) => ("both", case.test.name() + &depth),
+            Test::Class { .. } => ("class", case.test.name()),
+            Test::Turns { .. } => ("turn", format!("turn {turn}: {tokens} new")),
+            Test::StateSave | Test::StateRestore => ("state", case.test.name()),
+        };
+        let mut record = self.record(kind, name, subject, setup, limits);
+        record.n_batch = Some(case.batch);
+        record.n_ubatch = Some(case.ubatch);
+        record.n_depth = cached;
+        record.n_sequences = case.test.sequences();
+        let times: Vec<_> = samples.iter().map(|sample| sample.time).collect();
+        record.set_times(&times, tokens);
+        let mut first: Vec<_> = samples
+            .iter()
+            .filter_map(|sample| sample.first_token)
+            .collect();
+        first.sort();
+        record.first_token_ms = first
+            .get(first.len() / 2)
+            .map(|time| time.as_secs_f64() * 1e3);
+        let rate = record.median_ts;
+        let prefill = |record: &mut Record, tokens: usize, depth: usize| {
+            let macs = limits.prefill(tokens, depth) / tokens as f64;
+            record.macs_per_token = Some(macs);
+            record.macs_per_second = rate.map(|rate| rate * macs);
+        };
+        match case.test {
+            Test::Prefill(tokens) | Test::Class { tokens, .. } => {
+                record.n_prompt = tokens;
+                prefill(&mut record, tokens, cached);
+            }
+            Test::Turns { answer, .. } => {
+                record.n_prompt = tokens;
+                record.n_gen = answer;
+                record.note = Some(format!("{cached} cached"));
+                prefill(&mut record, tokens, cached);
+            }
+            Test::Both(Pair { prompt, generated }) => {
+                record.n_prompt = prompt;
+                record.n_gen = generated;
+            }
+            Test::Decode { tokens, sequences } => {
+                record.n_gen = tokens;
+                // Step i reads the keys and values of depth + i + 1 tokens.
+                let context = cached as f64 + (tokens as f64 + 1.0) / 2.0;
+                let traffic = limits.decode(sequences, context);
+                record.bytes_per_token = Some(traffic.total());
+                record.weight_bytes_per_token = Some(traffic.weights);
+                record.state_bytes_per_token = Some(traffic.state);
+                record.cache_bytes_per_token = Some(traffic.cache);
+                record.bytes_per_second = rate.map(|rate| rate * traffic.total());
+                let known = self
+                    .bandwidths
+                    .iter()
+                    .find(|(threads, _)| *threads == setup.threads);
+                record.read_bandwidth = known.map(|(_, bandwidth)| *bandwidth);
+                record.bandwidth_fraction = record
+                    .bytes_per_second
+                    .zip(record.read_bandwidth)
+                    .map(|(rate, bandwidth)| rate / bandwidth);
+            }
+            Test::StateSave | Test::StateRestore => {
+                state::describe(&mut record, limits.state_bytes());
+            }
+        }
+        record
+    }
+}
+
+impl Subject {
+    /// The file's name without folder and ending.
+    fn name(&self) -> String {
+        let path = &self.opened.path;
+        path.file_stem()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into_owned()
+    }
+}
+
+fn open(path: Option<&Path>) -> anyhow::Result<OpenedModel> {
+    match path {
+        Some(path) => Ok(OpenedModel::open(path)?),
+        None => Ok(embedded::open()?),
+    }
+}
+
+/// An engine with memory for every case.
+fn settings(setup: &Setup, cases: &[Case]) -> EngineSettings {
+    let (context, sequences, tokens) = plan::memory(cases);
+    let mut settings = EngineSettings::single(context.max(load::PROMPT + 1));
+    settings.kv = KvTypes {
+        key: setup.key_type,
+        value: setup.value_type,
+    };
+    settings.sequences = sequences;
+    // A sequence that goes on from a checkpoint writes to a copy of the page they share.
+    settings.total_tokens = tokens + sequences * 2 * SPARE_TOKENS;
+    settings
+}
+
+/// More than a page holds.
+const SPARE_TOKENS: usize = 128;
+
+/// Drops files from the system's cache; what is still there is worth a note.
+fn forget(files: &[PathBuf]) -> anyhow::Result<Option<String>> {
+    if files.is_empty() {
+        anyhow::bail!("it is inside the program");
+    }
+    let kept = load::forget(files)?;
+    Ok((kept > 0.0).then(|| {
+        format!(
+            "{:.0} % of the file stayed in the system's cache",
+            100.0 * kept
+        )
+    }))
+}
