@@ -24,6 +24,30 @@ pub(crate) struct ModelArgs {
     /// Where to compute.
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub(crate) backend: Backend,
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+/// How a model's files come into memory.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct LoadArgs {
+    /// Keep the model from being swapped out or dropped from memory.
+    #[arg(long)]
+    mlock: bool,
+    /// Read the model into memory of its own instead of sharing the system's copy of the file:
+    /// slower to start and as much memory again, but in huge pages where the system allows them.
+    #[arg(long)]
+    no_mmap: bool,
+}
+
+impl LoadArgs {
+    pub(crate) fn options(self) -> LoadOptions {
+        LoadOptions {
+            mmap: !self.no_mmap,
+            mlock: self.mlock,
+            ..LoadOptions::default()
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -108,7 +132,7 @@ impl ModelArgs {
             Backend::Reference => BackendChoice::Reference(Reference::default()),
             Backend::Cpu => {
                 let pool = Arc::new(cpu::Pool::new(global.threads().get()));
-                opened.bring_into_memory(LoadOptions::default(), &pool)?;
+                opened.bring_into_memory(self.load.options(), &pool)?;
                 BackendChoice::Cpu(cpu::Cpu::new(pool)?)
             }
         };

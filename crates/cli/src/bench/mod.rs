@@ -5,12 +5,12 @@
 //! `llama-batched-bench`: every list is crossed with every other one. What is counted and how is
 //! in `docs/performance.md`.
 
-mod bandwidth;
 mod identity;
 mod limits;
 mod lists;
 mod load;
 mod machine;
+mod on_demand;
 mod plan;
 mod record;
 mod report;
@@ -24,12 +24,12 @@ mod xxh64;
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::args::Global;
 use crate::exit::Failure;
 use crate::interrupt;
-use crate::model_args::{Backend, CacheType};
+use crate::model_args::{Backend, CacheType, LoadArgs};
 use lists::{Counts, Pair};
 use plan::{CLASSES, Test};
 use report::{Form, Report};
@@ -65,9 +65,11 @@ pub(crate) struct BenchArgs {
     /// A short, a medium and a long prompt (128, 2,048 and 16,384 tokens) until the first token.
     #[arg(long)]
     classes: bool,
-    /// From the path to the first token, with the file in the system's cache and without.
-    #[arg(long)]
-    load: bool,
+    /// From the path to the first token, with the file in the system's cache (warm) or without
+    /// (cold; others that use the file are slowed down too).
+    #[arg(long, value_name = "WHICH", num_args = 0..=1, value_delimiter = ',',
+          default_missing_value = "cold,warm")]
+    load: Vec<LoadKind>,
     /// Saving and restoring a sequence's state: of the models given, or of every member of the
     /// family.
     #[arg(long)]
@@ -115,6 +117,22 @@ pub(crate) struct BenchArgs {
     /// Where to compute.
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     backend: Backend,
+    #[command(flatten)]
+    memory: LoadArgs,
+    /// Measure only what is asked for on standard input, a line at a time: the name of a test that
+    /// the other options plan, such as `tg64 @ d4096`, or `read bandwidth`. Each line is answered
+    /// by one repetition's result. For programs that measure two engines in turn.
+    #[arg(long)]
+    on_demand: bool,
+}
+
+/// What a model's file is when it is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LoadKind {
+    /// On disk only.
+    Cold,
+    /// In the system's cache.
+    Warm,
 }
 
 /// What is measured when nothing is asked for, as `llama-bench` does.
@@ -137,11 +155,19 @@ impl BenchArgs {
         let sizes = [("-b", &self.batch_size), ("-ub", &self.ubatch_size)];
         let zero = sizes.iter().find(|(_, list)| list.contains(&0));
         let sequences = self.npl.as_ref().is_some_and(|list| list.contains(&0));
-        match (zero, sequences) {
-            (Some((name, _)), _) => Err(Failure::Usage(format!("{name} 0 would run nothing"))),
-            (None, true) => Err(Failure::Usage("-npl 0 would run nothing".to_owned())),
-            (None, false) => Ok(()),
+        if let Some((name, _)) = zero {
+            return Err(Failure::Usage(format!("{name} 0 would run nothing")));
         }
+        if sequences {
+            return Err(Failure::Usage("-npl 0 would run nothing".to_owned()));
+        }
+        let types = self.cache_type_k.len() * self.cache_type_v.len();
+        if self.on_demand && (self.model.len() > 1 || types > 1) {
+            let why =
+                "--on-demand keeps one engine: give one model and one type of keys and values";
+            return Err(Failure::Usage(why.to_owned()));
+        }
+        Ok(())
     }
 
     /// Whether something was asked for beside plain prompts and answers.
@@ -149,7 +175,7 @@ impl BenchArgs {
         self.npl.is_some()
             || self.turns.is_some()
             || self.classes
-            || self.load
+            || !self.load.is_empty()
             || self.state
             || self.bandwidth
     }
@@ -216,6 +242,6 @@ impl BenchArgs {
 
     /// Whether a model is needed at all.
     fn needs_model(&self) -> bool {
-        self.load || !self.tests().is_empty()
+        !self.load.is_empty() || !self.tests().is_empty()
     }
 }

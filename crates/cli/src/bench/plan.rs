@@ -29,6 +29,14 @@ impl Case {
     pub(super) fn chunk(&self) -> usize {
         self.batch.min(self.ubatch)
     }
+
+    /// As tables name it.
+    pub(super) fn name(&self) -> String {
+        match self.depth {
+            0 => self.test.name(),
+            depth => format!("{} @ d{depth}", self.test.name()),
+        }
+    }
 }
 
 /// One kind of measurement.

@@ -104,14 +104,14 @@ impl Report {
 
 /// Columns of the table and how wide they are at least.
 const COLUMNS: [(&str, usize); 8] = [
-    ("model", 24),
+    ("model", 28),
     ("params", 8),
     ("threads", 7),
     ("settings", 8),
     ("test", 20),
     ("tokens/s", 16),
     ("ms", 10),
-    ("of the limit", 40),
+    ("of the limit", 42),
 ];
 
 fn table_head() -> String {

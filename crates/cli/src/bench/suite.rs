@@ -3,20 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context;
 use engine::{BackendChoice, Engine, EngineSettings, KvTypes, OpenedModel};
 use tensor::Reference;
 
-use super::bandwidth;
 use super::identity::{HashKind, hash_files};
 use super::limits::Limits;
 use super::lists::Pair;
 use super::load;
-use super::machine::Machine;
+use super::machine::{Machine, ProcessMemory};
 use super::plan::{self, Case, Setup, Test};
 use super::record::Record;
 use super::report::Report;
 use super::runner::{Runner, Sample};
-use super::{BenchArgs, state};
+use super::{BenchArgs, LoadKind, on_demand, state};
 use crate::args::Global;
 use crate::model_args::Backend;
 use crate::{embedded, output};
@@ -25,14 +25,14 @@ use crate::{embedded, output};
 pub(super) struct Suite<'a> {
     args: &'a BenchArgs,
     global: &'a Global,
-    report: &'a mut Report,
+    pub(super) report: &'a mut Report,
     machine: Machine,
     /// Read bandwidth by number of threads, measured once.
     bandwidths: Vec<(usize, f64)>,
 }
 
 /// What is known of a model before it is loaded.
-struct Subject {
+pub(super) struct Subject {
     opened: OpenedModel,
     files: Vec<PathBuf>,
     hash: Option<u64>,
@@ -89,23 +89,33 @@ impl<'a> Suite<'a> {
         };
         threads.dedup();
         for threads in threads {
-            let rate = self.read_bandwidth(threads);
-            let test = "read bandwidth".to_owned();
-            let mut record = Record::new("bandwidth", test, &self.machine, threads);
-            record.read_bandwidth = Some(rate);
-            record.bytes_per_second = Some(rate);
+            let record = self.bandwidth_of(threads)?;
             self.report.add(&record)?;
         }
         Ok(())
     }
 
-    fn read_bandwidth(&mut self, threads: usize) -> f64 {
-        if let Some((_, rate)) = self.bandwidths.iter().find(|(known, _)| *known == threads) {
-            return *rate;
-        }
-        let rate = bandwidth::measure(threads);
-        self.bandwidths.push((threads, rate));
-        rate
+    /// Measures the read bandwidth anew.
+    pub(super) fn bandwidth_of(&mut self, threads: usize) -> anyhow::Result<Record> {
+        let pool = cpu::Pool::new(threads);
+        let found = cpu::bandwidth::measure_read(&pool, BANDWIDTH_BYTES, BANDWIDTH_PASSES)
+            .context("measure the read bandwidth")?;
+        ProcessMemory::forget_peak();
+        // A neighbour only ever slows a pass down, so the best one of the run is the machine's.
+        let best = self
+            .known_bandwidth(threads)
+            .map_or(found.best, |known| known.max(found.best));
+        self.bandwidths.retain(|(known, _)| *known != threads);
+        self.bandwidths.push((threads, best));
+        let mut record = Record::new("bandwidth", BANDWIDTH.to_owned(), &self.machine, threads);
+        record.read_bandwidth = Some(found.best);
+        record.bytes_per_second = Some(found.median);
+        Ok(record)
+    }
+
+    fn known_bandwidth(&self, threads: usize) -> Option<f64> {
+        let known = self.bandwidths.iter().find(|(known, _)| *known == threads);
+        known.map(|(_, rate)| *rate)
     }
 
     fn model(&mut self, path: Option<&Path>) -> anyhow::Result<()> {
@@ -119,7 +129,7 @@ impl<'a> Suite<'a> {
             true => None,
             false => Some(hash_files(&files, kind)?),
         };
-        let subject = Subject {
+        let mut subject = Subject {
             opened,
             files,
             hash,
@@ -132,7 +142,7 @@ impl<'a> Suite<'a> {
                         key_type: key.into(),
                         value_type: value.into(),
                     };
-                    self.engine(&subject, &setup)?;
+                    self.engine(&mut subject, &setup)?;
                 }
             }
         }
@@ -147,7 +157,7 @@ impl<'a> Suite<'a> {
     }
 
     /// All tests that share an engine.
-    fn engine(&mut self, subject: &Subject, setup: &Setup) -> anyhow::Result<()> {
+    fn engine(&mut self, subject: &mut Subject, setup: &Setup) -> anyhow::Result<()> {
         let cases = plan::cases(
             &self.args.tests(),
             &self.args.n_depth,
@@ -157,15 +167,20 @@ impl<'a> Suite<'a> {
         let settings = settings(setup, &cases);
         let layout = settings.layout(&subject.opened.config);
         let limits = Limits::count(&subject.opened.weights()?, &subject.opened.config, &layout)?;
-        if self.args.load {
+        if !self.args.load.is_empty() {
             self.loads(subject, setup, &settings, &limits)?;
         }
         if cases.is_empty() {
             return Ok(());
         }
-        self.read_bandwidth(setup.threads);
-        let engine = self.load(&subject.opened, setup.threads, &settings)?;
+        if self.known_bandwidth(setup.threads).is_none() {
+            self.bandwidth_of(setup.threads)?;
+        }
+        let engine = self.load(&mut subject.opened, setup.threads, &settings)?;
         let mut runner = Runner::new(engine, subject.opened.config.vocab_size);
+        if self.args.on_demand {
+            return on_demand::answer(self, subject, setup, &limits, &mut runner, &cases);
+        }
         for case in &cases {
             self.case(subject, setup, &limits, &mut runner, case)?;
         }
@@ -174,13 +189,17 @@ impl<'a> Suite<'a> {
 
     fn load(
         &self,
-        opened: &OpenedModel,
+        opened: &mut OpenedModel,
         threads: usize,
         settings: &EngineSettings,
     ) -> anyhow::Result<Engine> {
         let backend = match self.args.backend {
             Backend::Reference => BackendChoice::Reference(Reference::default()),
-            Backend::Cpu => BackendChoice::Cpu(cpu::Cpu::new(Arc::new(cpu::Pool::new(threads)))?),
+            Backend::Cpu => {
+                let pool = Arc::new(cpu::Pool::new(threads));
+                opened.bring_into_memory(self.args.memory.options(), &pool)?;
+                BackendChoice::Cpu(cpu::Cpu::new(pool)?)
+            }
         };
         let bar = output::step_progress("loading");
         let engine = opened.load(backend, settings, |done, total| {
@@ -205,7 +224,8 @@ impl<'a> Suite<'a> {
             .iter()
             .find(|path| **path == subject.opened.path)
             .cloned();
-        for is_cold in [true, false] {
+        for kind in &self.args.load {
+            let is_cold = *kind == LoadKind::Cold;
             let (mut ready, mut first, mut note) = (Vec::new(), Vec::new(), None);
             for _ in 0..self.args.repetitions {
                 if is_cold {
@@ -218,8 +238,8 @@ impl<'a> Suite<'a> {
                     }
                 }
                 let loaded = load::time(|| {
-                    let opened = open(path.as_deref())?;
-                    let engine = self.load(&opened, setup.threads, settings)?;
+                    let mut opened = open(path.as_deref())?;
+                    let engine = self.load(&mut opened, setup.threads, settings)?;
                     Ok((opened, engine))
                 })?;
                 ready.push(loaded.ready);
@@ -315,7 +335,8 @@ impl<'a> Suite<'a> {
         record
     }
 
-    fn result(
+    /// A result of several repetitions.
+    pub(super) fn result(
         &self,
         subject: &Subject,
         setup: &Setup,
@@ -329,18 +350,13 @@ impl<'a> Suite<'a> {
             cached,
             ..
         } = samples[0];
-        let depth = if case.depth > 0 {
-            format!(" @ d{}", case.depth)
-        } else {
-            String::new()
-        };
         let (kind, name) = match case.test {
-            Test::Prefill(_) => ("prefill", case.test.name() + &depth),
-            Test::Decode { .. } => ("decode", case.test.name() + &depth),
-            Test::Both(_) => ("both", case.test.name() + &depth),
-            Test::Class { .. } => ("class", case.test.name()),
+            Test::Prefill(_) => ("prefill", case.name()),
+            Test::Decode { .. } => ("decode", case.name()),
+            Test::Both(_) => ("both", case.name()),
+            Test::Class { .. } => ("class", case.name()),
             Test::Turns { .. } => ("turn", format!("turn {turn}: {tokens} new")),
-            Test::StateSave | Test::StateRestore => ("state", case.test.name()),
+            Test::StateSave | Test::StateRestore => ("state", case.name()),
         };
         let mut record = self.record(kind, name, subject, setup, limits);
         record.n_batch = Some(case.batch);
@@ -437,6 +453,12 @@ fn settings(setup: &Setup, cases: &[Case]) -> EngineSettings {
     settings.total_tokens = tokens + sequences * 2 * SPARE_TOKENS;
     settings
 }
+
+/// What tables call it.
+pub(super) const BANDWIDTH: &str = "read bandwidth";
+/// Bytes that are read to measure it: several times what caches hold.
+const BANDWIDTH_BYTES: usize = 512 << 20;
+const BANDWIDTH_PASSES: usize = 7;
 
 /// More than a page holds.
 const SPARE_TOKENS: usize = 128;
