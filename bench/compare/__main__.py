@@ -117,6 +117,7 @@ def arguments():
         help="which of decode, prefill, batch, load (all)",
     )
     add("--setting", metavar="REPACK,FLASH", help="of llama.cpp, such as off,on, instead of the better")
+    add("--calibration", metavar="FILE", help="where to keep the better settings from run to run")
     add("--isa", help="instruction set for us (TIDEMILL_ISA), such as avx2")
     add("--tidemill", default="target/release/tidemill", metavar="PATH")
     add("--peer-python", default=sides.python(), metavar="PATH", help="that has llama_cpp")
@@ -163,6 +164,27 @@ def settings(options):
     return [Setting(*(word == "on" for word in words))]
 
 
+class Calibration:
+    """The better settings found so far, in a file if one is named."""
+
+    def __init__(self, path):
+        self.path = path
+        self.found = {}
+        if path and os.path.exists(path):
+            with open(path) as file:
+                self.found = json.load(file)
+
+    def get(self, model, case):
+        pair = self.found.get(f"{model}: {case.name}")
+        return Setting(*pair) if pair else None
+
+    def put(self, model, case, setting):
+        self.found[f"{model}: {case.name}"] = [setting.repack, setting.flash]
+        if self.path:
+            with open(self.path, "w") as file:
+                json.dump(self.found, file, indent=1)
+
+
 def calibrate(options, model, cases):
     """Which setting is llama.cpp's better one for each case."""
     tried = settings(options)
@@ -174,6 +196,9 @@ def calibrate(options, model, cases):
         tokens = case.tokens if case.kind == "prefill" else min(case.tokens, 16)
         shallow[case] = Case(case.kind, tokens, depth, case.sequences)
     seconds = {}
+    known = Calibration(options.calibration)
+    if all(known.get(model, shallow[case]) in tried for case in cases):
+        return {case: known.get(model, shallow[case]) for case in cases}
     theirs = Theirs(options)
     for repack in (False, True):
         theirs.load(model, repack)
@@ -182,17 +207,16 @@ def calibrate(options, model, cases):
                 context = CALIBRATION_DEPTH + options.prompt + options.generate
                 theirs.open(context if case.sequences == 1 else context_for(options, case), case.sequences, flash)
                 # The first one warms up; the best of the others is what it can do.
-                runs = [theirs.run(case) for _ in range(4)][1:]
-                seconds[case, Setting(repack, flash)] = min(runs)
+                runs = [theirs.run(case) for _ in range(3)][1:]
+                setting = Setting(repack, flash)
+                seconds[case, setting] = min(runs)
+                rate = case.tokens * case.sequences / min(runs)
+                say(f"llama.cpp, {case.name}, {setting}: {rate:.1f}")
     theirs.end()
     best = {}
     for case in cases:
         best[case] = min(tried, key=lambda setting: seconds[shallow[case], setting])
-        shown = ", ".join(
-            f"{setting}: {shallow[case].tokens * case.sequences / seconds[shallow[case], setting]:.1f}"
-            for setting in tried
-        )
-        say(f"{case.name}: llama.cpp has {shown} tokens/s")
+        known.put(model, shallow[case], best[case])
     return best
 
 

@@ -236,7 +236,7 @@ fn what_cannot_be_measured_is_refused() {
     refused(&["-ctk", "q3_k"], 2, "q3_k");
     refused(&["-pg", "12"], 2, "no pair");
     refused(&["-o", "yaml"], 2, "yaml");
-    refused(&["-r", "0"], 2, "0");
+    refused(&["--turns", "0"], 2, "0");
     refused(&["-t", "0"], 2, "0");
     refused(&["-npl", "0"], 2, "-npl 0");
     refused(&["-m", "/nowhere/model.gguf"], 3, "/nowhere/model.gguf");
