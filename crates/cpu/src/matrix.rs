@@ -1,5 +1,6 @@
 //! Weights as they lie in the file, with the kernel that reads them.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use formats::DType;
@@ -38,7 +39,7 @@ enum MatrixKernel {
 pub(crate) struct Inputs<'a> {
     pub(crate) exact: &'a Tensor,
     /// Made if some weight [`Matrix::wants_quantised`].
-    pub(crate) quantised: Option<Quantised>,
+    pub(crate) quantised: Option<Cow<'a, Quantised>>,
 }
 
 /// Where the outputs for one input row go, and how far apart those of two rows are.

@@ -136,9 +136,11 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `body` once for each of `0..tasks`, in any order and on any thread; returns when all
-    /// calls have. Allocates nothing. Called from inside a region, it runs all tasks on the
-    /// calling thread.
+    /// Calls `body` once for each of `0..tasks` on any thread; returns when all calls have.
+    /// Allocates nothing. Called from inside a region, it runs all tasks on the calling thread.
+    ///
+    /// Calls begin in the order of their numbers. So a task may wait for what tasks of lower
+    /// numbers compute: threads that wait for nothing are at work on them.
     ///
     /// # Panics
     /// With the payload of the first task that panicked; tasks not begun by then are skipped.

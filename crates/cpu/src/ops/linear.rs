@@ -1,5 +1,7 @@
 //! Products with weight matrices.
 
+use std::borrow::Cow;
+
 use tensor::reference::{check_shape, shape_error};
 use tensor::{OpError, Tensor};
 
@@ -88,7 +90,7 @@ pub(super) fn inputs<'a>(cpu: &Cpu, x: &'a Tensor, weights: &[&Matrix]) -> Input
             cpu.for_rows(blocks, per_row, 2 * x.cols(), |row, blocks| {
                 quantise_row(cpu.dispatch, x.row(row), blocks);
             });
-            quantised
+            Cow::Owned(quantised)
         }),
     }
 }

@@ -1,0 +1,80 @@
+//! Which rows go through which expert.
+
+use std::cmp::Reverse;
+use std::ops::Range;
+
+use super::Routing;
+
+/// The rows of each expert, and where each choice of each row is among them.
+pub(super) struct Plan {
+    /// Rows of the input, grouped by expert. The place in this list is a choice's slot.
+    pub(super) rows: Vec<u32>,
+    /// The used experts and their slots, those with the most rows first.
+    pub(super) groups: Vec<(usize, Range<usize>)>,
+    /// `[rows, per_row]`: the slot that computes a choice.
+    slot_of: Vec<u32>,
+    per_row: usize,
+}
+
+impl Plan {
+    pub(super) fn new(routing: &Routing, experts: usize) -> Self {
+        let mut next = vec![0; experts + 1];
+        for &(expert, _) in &routing.choices {
+            next[expert as usize + 1] += 1;
+        }
+        for expert in 0..experts {
+            next[expert + 1] += next[expert];
+        }
+        let mut groups: Vec<(usize, Range<usize>)> = next
+            .windows(2)
+            .enumerate()
+            .filter(|(_, bounds)| bounds[0] < bounds[1])
+            .map(|(expert, bounds)| (expert, bounds[0]..bounds[1]))
+            .collect();
+        groups.sort_by_key(|(_, slots)| Reverse(slots.len()));
+        let mut rows = vec![0; routing.choices.len()];
+        let mut slot_of = vec![0; routing.choices.len()];
+        for (choice, &(expert, _)) in routing.choices.iter().enumerate() {
+            let slot = &mut next[expert as usize];
+            rows[*slot] = (choice / routing.per_row) as u32;
+            slot_of[choice] = *slot as u32;
+            *slot += 1;
+        }
+        Self {
+            rows,
+            groups,
+            slot_of,
+            per_row: routing.per_row,
+        }
+    }
+
+    /// The slots of a row's choices, in their order.
+    pub(super) fn slots(&self, row: usize) -> &[u32] {
+        &self.slot_of[row * self.per_row..][..self.per_row]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_choice_has_a_slot_of_its_own() {
+        let choices = [(3, 0.5), (1, 0.5), (1, 0.9), (2, 0.1), (1, 0.6), (3, 0.4)];
+        let routing = Routing {
+            choices: choices.to_vec(),
+            per_row: 2,
+        };
+        let plan = Plan::new(&routing, 5);
+        let sizes: Vec<_> = plan.groups.iter().map(|(e, s)| (*e, s.len())).collect();
+        assert_eq!(sizes, [(1, 3), (3, 2), (2, 1)]);
+        for row in 0..3 {
+            for (choice, slot) in plan.slots(row).iter().enumerate() {
+                assert_eq!(plan.rows[*slot as usize], row as u32);
+                let expert = routing.row(row)[choice].0 as usize;
+                let group = plan.groups.iter().find(|group| group.0 == expert);
+                assert!(group.unwrap().1.contains(&(*slot as usize)));
+            }
+        }
+    }
+}
