@@ -227,27 +227,22 @@ impl Engine {
             hidden: &[],
         };
         let all = self.runner.forward(&batch, wanted)?.logits;
-        let mut outputs = Vec::with_capacity(work.len());
-        let mut next = 0;
-        for (
-            Work {
-                sequence, logits, ..
-            },
-            Span { rows, .. },
-        ) in work.iter().zip(&batch.spans)
-        {
-            let range = next * all.cols()..(next + logits.len()) * all.cols();
-            outputs.push(Tensor::from_vec(
-                logits.len(),
-                all.cols(),
-                all.data()[range].to_vec(),
-            ));
-            next += logits.len();
+        for (Work { sequence, .. }, Span { rows, .. }) in work.iter().zip(&batch.spans) {
             if let Some(sequence) = self.sequences.get_mut(sequence) {
                 sequence.past += rows.len();
             }
         }
-        Ok(outputs)
+        // Nothing is copied for a sequence alone.
+        if work.len() == 1 {
+            return Ok(vec![all]);
+        }
+        let mut next = 0;
+        let outputs = work.iter().map(|work| {
+            let first = next;
+            next += work.logits.len();
+            all.copy_rows(first..next)
+        });
+        Ok(outputs.collect())
     }
 
     /// Checks the books: free + held = all, for pages and states.

@@ -1,5 +1,7 @@
 //! One answer: prefill in chunks, then token by token until it ends.
 
+use tensor::Tensor;
+
 use crate::engine::{Engine, SequenceId, Work};
 use crate::error::EngineError;
 use crate::sampling::Sampler;
@@ -35,7 +37,7 @@ pub struct Generation {
     limits: GenerationLimits,
     prompt: Vec<u32>,
     prefilled: usize,
-    logits: Vec<f32>,
+    logits: Option<Tensor>,
     /// Chosen, but not yet run through the model.
     pending: Option<u32>,
     generated: usize,
@@ -69,7 +71,7 @@ impl Generation {
             limits,
             prompt,
             prefilled: 0,
-            logits: Vec::new(),
+            logits: None,
             pending: None,
             generated: 0,
         })
@@ -134,7 +136,8 @@ impl Generation {
             self.logits = take_logits(engine.step(&[work])?);
             self.pending = None;
         }
-        let token = self.sampler.choose(&mut self.logits, None).token;
+        let logits = self.logits.as_mut().map_or(&mut [][..], Tensor::data_mut);
+        let token = self.sampler.choose(logits, None).token;
         if self.limits.stop_tokens.contains(&token) {
             return Ok(Err(FinishReason::Stop));
         }
@@ -145,10 +148,6 @@ impl Generation {
     }
 }
 
-fn take_logits(outputs: Vec<tensor::Tensor>) -> Vec<f32> {
-    outputs
-        .into_iter()
-        .next()
-        .map(tensor::Tensor::into_vec)
-        .unwrap_or_default()
+fn take_logits(outputs: Vec<Tensor>) -> Option<Tensor> {
+    outputs.into_iter().next()
 }

@@ -112,11 +112,7 @@ impl<O: Ops> OpsRunner<O> {
             return Ok(Tensor::zeros(0, cols));
         }
         let selected = self.ops.select_rows(x, rows)?;
-        Ok(Tensor::from_vec(
-            rows.len(),
-            cols,
-            self.ops.read(&selected)?,
-        ))
+        self.ops.read(selected)
     }
 
     /// What is wanted of a forward or drafting pass, given how logits are made of its rows.
@@ -129,12 +125,12 @@ impl<O: Ops> OpsRunner<O> {
         let vocabulary = self.model.config.vocab_size;
         let count = wanted.logits.len();
         let logits = if count == 0 {
-            Vec::new()
+            Tensor::zeros(0, vocabulary)
         } else {
-            self.ops.read(&logits(&self.model, wanted.logits)?)?
+            self.ops.read(logits(&self.model, wanted.logits)?)?
         };
         Ok(Outputs {
-            logits: Tensor::from_vec(count, vocabulary, logits),
+            logits,
             hidden: self.read_rows(hidden, wanted.hidden, self.model.config.hidden_size)?,
         })
     }

@@ -12,6 +12,7 @@ use formats::DType;
 use crate::batch::{Batch, PageId, StateId};
 use crate::matrix::StoredMatrix;
 use crate::memory::{MemoryLayout, StateSnapshot};
+use crate::tensor::Tensor;
 
 /// What can go wrong in an operation.
 #[derive(Debug, thiserror::Error)]
@@ -331,8 +332,8 @@ pub trait Ops {
         weights: &MlpWeights<Self::Matrix>,
     ) -> Result<Self::Tensor, OpError>;
 
-    /// Copies activations to the host, row after row.
-    fn read(&self, x: &Self::Tensor) -> Result<Vec<f32>, OpError>;
+    /// Brings activations to the host.
+    fn read(&self, x: Self::Tensor) -> Result<Tensor, OpError>;
 
     /// Takes activations from the host: `[rows, cols]`, row after row.
     ///

@@ -25,7 +25,7 @@ pub(super) fn linear<const N: usize>(
     for weight in weights {
         check_input("linear", x, weight)?;
     }
-    let mut outputs = weights.map(|weight| Tensor::zeros(x.rows(), weight.rows()));
+    let mut outputs = weights.map(|weight| Tensor::unspecified(x.rows(), weight.rows()));
     if x.rows() == 0 {
         return Ok(outputs);
     }

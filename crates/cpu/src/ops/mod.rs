@@ -43,7 +43,7 @@ impl Ops for Cpu {
         if let Some(&token) = tokens.iter().find(|token| **token as usize >= vocabulary) {
             return Err(OpError::TokenOutOfRange { token, vocabulary });
         }
-        let mut out = Tensor::zeros(tokens.len(), table.cols());
+        let mut out = Tensor::unspecified(tokens.len(), table.cols());
         let cols = table.cols();
         self.for_rows(out.data_mut(), cols, cols, |row, values| {
             table.stored().decode_row(tokens[row] as usize, values);
@@ -74,7 +74,7 @@ impl Ops for Cpu {
             let expected = format!("a row below {}", x.rows());
             return shape_error("select_rows", expected, format!("row {row}"));
         }
-        let mut out = Tensor::zeros(rows.len(), x.cols());
+        let mut out = Tensor::unspecified(rows.len(), x.cols());
         for (to, &from) in rows.iter().enumerate() {
             out.row_mut(to).copy_from_slice(x.row(from));
         }
@@ -83,7 +83,7 @@ impl Ops for Cpu {
 
     fn concat(&self, left: &Tensor, right: &Tensor) -> Result<Tensor, OpError> {
         check_shape("concat", "a right half", right, left.rows(), right.cols())?;
-        let mut out = Tensor::zeros(left.rows(), left.cols() + right.cols());
+        let mut out = Tensor::unspecified(left.rows(), left.cols() + right.cols());
         for row in 0..left.rows() {
             let (l, r) = out.row_mut(row).split_at_mut(left.cols());
             l.copy_from_slice(left.row(row));
@@ -191,8 +191,8 @@ impl Ops for Cpu {
         moe::mlp(self, x, weights)
     }
 
-    fn read(&self, x: &Tensor) -> Result<Vec<f32>, OpError> {
-        Ok(x.data().to_vec())
+    fn read(&self, x: Tensor) -> Result<Tensor, OpError> {
+        Ok(x)
     }
 
     fn upload(&self, rows: usize, cols: usize, values: Vec<f32>) -> Result<Tensor, OpError> {

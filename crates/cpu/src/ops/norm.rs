@@ -20,7 +20,7 @@ pub(super) fn add_norm(
     if let Some(addend) = addend {
         check_shape("add_norm", "an addend", addend, rows, cols)?;
     }
-    let mut out = Tensor::zeros(rows, cols);
+    let mut out = Tensor::unspecified(rows, cols);
     let residual = Parts::new(x.data_mut());
     cpu.for_rows(out.data_mut(), cols, 2 * cols, |row, out| {
         // SAFETY: rows do not overlap, and each is worked on once.

@@ -90,7 +90,7 @@ fn check_mlp(op: &'static str, weights: &MlpWeights<Matrix>) -> Result<(), OpErr
 pub(super) fn mlp(cpu: &Cpu, x: &Tensor, weights: &MlpWeights<Matrix>) -> Result<Tensor, OpError> {
     check_mlp("mlp", weights)?;
     check_input("mlp", x, &weights.gate)?;
-    let mut out = Tensor::zeros(x.rows(), x.cols());
+    let mut out = Tensor::unspecified(x.rows(), x.cols());
     if x.rows() == 0 {
         return Ok(out);
     }
@@ -113,7 +113,7 @@ pub(super) fn experts(
     weights: &MoeWeights<Matrix, Experts>,
 ) -> Result<Tensor, OpError> {
     check_experts(x, routing, weights)?;
-    let mut out = Tensor::zeros(x.rows(), x.cols());
+    let mut out = Tensor::unspecified(x.rows(), x.cols());
     if x.rows() == 0 {
         return Ok(out);
     }
