@@ -22,11 +22,12 @@ use tensor::{
 };
 use tidemill_cpu::{Cpu, Pool, default_threads};
 
-const TYPES: [DType; 8] = [
+const TYPES: [DType; 9] = [
     DType::Q8_0,
     DType::Q4_K,
     DType::Q5_K,
     DType::Q6_K,
+    DType::MXFP4,
     DType::BF16,
     DType::F16,
     DType::F32,
@@ -58,9 +59,12 @@ fn main() -> Result<()> {
         report("region", time, |seconds| (seconds * 1e6, "us"));
     }
     for dtype in TYPES {
-        for rows in [1, 2, 4, 8, 64] {
+        for rows in [1, 2, 4, 8, 16, 512] {
             if wanted(&format!("{dtype} x {rows}.")) {
-                product(&cpu, dtype, rows)?;
+                if rows == 1 {
+                    product(&cpu, dtype, rows, false)?;
+                }
+                product(&cpu, dtype, rows, true)?;
             }
         }
     }
@@ -80,11 +84,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Best and median time of a call, over a second.
+/// Best and median time of a call, over a quarter of a second.
 fn measure(mut call: impl FnMut()) -> (Duration, Duration) {
     call();
     let (begin, mut times) = (Instant::now(), Vec::new());
-    while times.len() < 5 || begin.elapsed() < Duration::from_secs(1) {
+    while times.len() < 5 || begin.elapsed() < Duration::from_millis(250) {
         let start = Instant::now();
         call();
         times.push(start.elapsed());
@@ -133,6 +137,7 @@ fn matrix(dtype: DType, rows: usize, cols: usize) -> Result<StoredMatrix> {
             DType::Q8_0 | DType::Q4_0 => block[..2].copy_from_slice(&scale),
             DType::Q4_K | DType::Q5_K => block[..4].copy_from_slice(&[0, 0x20, 0, 0x20]),
             DType::Q6_K => block[208..].copy_from_slice(&scale),
+            DType::MXFP4 => block[0] = 120,
             _ => {}
         }
     }
@@ -151,10 +156,13 @@ fn input(rows: usize, cols: usize) -> Tensor {
     Tensor::from_vec(rows, cols, (0..rows * cols).map(value).collect())
 }
 
-fn product(cpu: &Cpu, dtype: DType, rows: usize) -> Result<()> {
+fn product(cpu: &Cpu, dtype: DType, rows: usize, cached: bool) -> Result<()> {
     let x = input(rows, COLS);
-    let name = format!("{dtype} x {rows}");
-    if rows == 1 {
+    let name = format!(
+        "{dtype} x {rows}{}",
+        if cached { "" } else { " from memory" }
+    );
+    if !cached {
         let run_rows = RUN / dtype.row_bytes(COLS).ok_or("whole blocks")?;
         let stored = matrix(dtype, BIG / RUN * run_rows, COLS)?;
         let bytes = (run_rows * stored.row_bytes()) as f64;
@@ -168,7 +176,7 @@ fn product(cpu: &Cpu, dtype: DType, rows: usize) -> Result<()> {
         });
         report(&name, time, |seconds| (bytes / seconds / 1e9, "GB/s"));
     } else {
-        let outputs = 32_768 / rows.max(32);
+        let outputs = 512;
         let weight = cpu.load_matrix(matrix(dtype, outputs, COLS)?)?;
         let time = measure(|| {
             black_box(cpu.linear(&x, [&weight]).ok());

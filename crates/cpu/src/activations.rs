@@ -1,79 +1,81 @@
 //! Inputs of integer dot products: 8-bit codes with a scale per 32 values.
 //!
 //! One format serves every quantised weight type. Scales per 32 values (not per 256) cost the
-//! kernels nothing measurable, halve the rounding error next to outliers, and let any 32 values be
-//! quantised without seeing the others.
+//! kernels little, halve the rounding error next to outliers, and let any 32 values be quantised
+//! without seeing the others.
 
 use crate::simd::{Dispatch, Kernel, Simd};
 
-/// Values per block: the longest block of the weight types.
-pub(crate) const BLOCK: usize = 256;
 /// Values that share a scale.
-const GROUP: usize = 32;
-/// Values per scale and per sum as they are kept: the shortest group of the weight types, so that
-/// kernels multiply factors lane by lane.
-const PART: usize = 16;
+pub(crate) const GROUP: usize = 32;
 
-/// 256 values: value i is `scales[i / 16] * codes[i]`.
+/// 32 values: value i is `scale * codes[i]`. A cache line, with all that kernels want to know.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub(crate) struct ActivationBlock {
+pub(crate) struct ActivationGroup {
     /// Between -127 and 127.
-    pub(crate) codes: [i8; BLOCK],
-    /// Each value twice: 32 values share a scale.
-    pub(crate) scales: [f32; BLOCK / PART],
-    /// The sum of the values of each 16, for weights with an offset.
-    pub(crate) sums: [f32; BLOCK / PART],
+    pub(crate) codes: [i8; GROUP],
+    pub(crate) scale: f32,
+    /// The sum of the codes, for weights with a minimum, and that of each half.
+    pub(crate) sum: f32,
+    pub(crate) half_sums: [f32; 2],
+    /// -128 times the sum of the codes, for weights whose codes have an offset.
+    pub(crate) bias: i32,
+    /// -32 times the sum of each half.
+    pub(crate) half_biases: [i32; 2],
 }
 
-impl ActivationBlock {
+impl ActivationGroup {
     const ZERO: Self = Self {
-        codes: [0; BLOCK],
-        scales: [0.0; BLOCK / PART],
-        sums: [0.0; BLOCK / PART],
+        codes: [0; GROUP],
+        scale: 0.0,
+        sum: 0.0,
+        half_sums: [0.0; 2],
+        bias: 0,
+        half_biases: [0; 2],
     };
 }
 
-/// Rows of quantised values, each padded with zeros to whole blocks.
+/// Rows of quantised values, each padded with zeros to whole groups.
 #[derive(Debug, Clone)]
 pub(crate) struct Quantised {
-    blocks: Vec<ActivationBlock>,
-    blocks_per_row: usize,
+    groups: Vec<ActivationGroup>,
+    groups_per_row: usize,
 }
 
 impl Quantised {
     /// Room for `rows` rows of `cols` values, all zero.
     pub(crate) fn zeros(rows: usize, cols: usize) -> Self {
-        let blocks_per_row = cols.div_ceil(BLOCK).max(1);
+        let groups_per_row = cols.div_ceil(GROUP).max(1);
         Self {
-            blocks: vec![ActivationBlock::ZERO; rows * blocks_per_row],
-            blocks_per_row,
+            groups: vec![ActivationGroup::ZERO; rows * groups_per_row],
+            groups_per_row,
         }
     }
 
-    /// The blocks of one row.
-    pub(crate) fn row(&self, row: usize) -> &[ActivationBlock] {
-        &self.blocks[row * self.blocks_per_row..][..self.blocks_per_row]
+    /// The groups of one row.
+    pub(crate) fn row(&self, row: usize) -> &[ActivationGroup] {
+        &self.groups[row * self.groups_per_row..][..self.groups_per_row]
     }
 
-    /// All blocks, and how many a row has.
-    pub(crate) fn blocks_mut(&mut self) -> (&mut [ActivationBlock], usize) {
-        (&mut self.blocks, self.blocks_per_row)
+    /// All groups, and how many a row has.
+    pub(crate) fn groups_mut(&mut self) -> (&mut [ActivationGroup], usize) {
+        (&mut self.groups, self.groups_per_row)
     }
 }
 
-/// Quantises one row into its blocks, which must be zero: per 32 values the largest magnitude
-/// becomes 127, and the others round to nearest, halves to even.
+/// Quantises one row into its groups: per 32 values the largest magnitude becomes 127, and the
+/// others round to nearest, halves to even.
 ///
 /// Groups whose largest magnitude is below about 4e-37 become zero (their scale's inverse is no
 /// f32); infinities and NaN make their group NaN, so that they are not lost.
-pub(crate) fn quantise_row(dispatch: Dispatch, row: &[f32], blocks: &mut [ActivationBlock]) {
-    dispatch.run(QuantiseRow { row, blocks });
+pub(crate) fn quantise_row(dispatch: Dispatch, row: &[f32], groups: &mut [ActivationGroup]) {
+    dispatch.run(QuantiseRow { row, groups });
 }
 
 struct QuantiseRow<'a> {
     row: &'a [f32],
-    blocks: &'a mut [ActivationBlock],
+    groups: &'a mut [ActivationGroup],
 }
 
 impl Kernel for QuantiseRow<'_> {
@@ -82,26 +84,29 @@ impl Kernel for QuantiseRow<'_> {
     // Plain loops over arrays: the compiler vectorises them for each instruction set.
     #[inline(always)]
     fn run<S: Simd>(self, _simd: S) {
-        for (values, block) in self.row.chunks(BLOCK).zip(self.blocks) {
-            let (groups, rest) = values.as_chunks::<GROUP>();
-            for (index, group) in groups.iter().enumerate() {
-                quantise_group(group, block, index);
-            }
-            if !rest.is_empty() {
-                let mut padded = [0.0; GROUP];
-                padded[..rest.len()].copy_from_slice(rest);
-                quantise_group(&padded, block, groups.len());
-            }
+        let (whole, rest) = self.row.as_chunks::<GROUP>();
+        for index in 0..whole.len() {
+            quantise_group(&whole[index], &mut self.groups[index]);
+        }
+        if !rest.is_empty() {
+            let mut padded = [0.0; GROUP];
+            padded[..rest.len()].copy_from_slice(rest);
+            quantise_group(&padded, &mut self.groups[whole.len()]);
         }
     }
 }
 
 #[inline(always)]
-fn quantise_group(group: &[f32; GROUP], block: &mut ActivationBlock, index: usize) {
+fn quantise_group(values: &[f32; GROUP], group: &mut ActivationGroup) {
     // The bits of magnitudes order as the numbers do, with NaN above all.
     let mut largest = 0;
-    for value in group {
-        largest = largest.max(value.to_bits() & 0x7fff_ffff);
+    for i in 0..GROUP {
+        let magnitude = values[i].to_bits() & 0x7fff_ffff;
+        largest = if magnitude > largest {
+            magnitude
+        } else {
+            largest
+        };
     }
     let scale = f32::from_bits(largest) * (1.0 / 127.0);
     let inverse = scale.recip();
@@ -112,30 +117,31 @@ fn quantise_group(group: &[f32; GROUP], block: &mut ActivationBlock, index: usiz
     } else {
         (scale, inverse)
     };
-    let codes: &mut [i8] = &mut block.codes[index * GROUP..][..GROUP];
     let mut integers = [0i32; GROUP];
     for i in 0..GROUP {
         // Adding 1.5 * 2^23 leaves the nearest integer, halves to even, in the low bits.
-        let rounded = group[i] * inverse + 12_582_912.0;
+        let rounded = values[i] * inverse + 12_582_912.0;
         integers[i] = i32::from(rounded.to_bits() as i8);
-        codes[i] = rounded.to_bits() as i8;
+        group.codes[i] = rounded.to_bits() as i8;
     }
-    for part in 0..GROUP / PART {
-        let mut sum = 0;
-        for integer in &integers[part * PART..][..PART] {
-            sum += integer;
+    let mut sums = [0; 2];
+    for half in 0..2 {
+        for i in 0..GROUP / 2 {
+            sums[half] += integers[half * (GROUP / 2) + i];
         }
-        block.scales[index * 2 + part] = scale;
-        block.sums[index * 2 + part] = scale * sum as f32;
     }
+    group.scale = scale;
+    group.sum = (sums[0] + sums[1]) as f32;
+    group.half_sums = [sums[0] as f32, sums[1] as f32];
+    group.bias = -128 * (sums[0] + sums[1]);
+    group.half_biases = [-32 * sums[0], -32 * sums[1]];
 }
 
 #[cfg(test)]
-pub(crate) fn dequantise(row: &[ActivationBlock], cols: usize) -> Vec<f64> {
+pub(crate) fn dequantise(row: &[ActivationGroup], cols: usize) -> Vec<f64> {
     let value = |i: usize| {
-        let block = &row[i / BLOCK];
-        let at = i % BLOCK;
-        f64::from(block.scales[at / PART]) * f64::from(block.codes[at])
+        let group = &row[i / GROUP];
+        f64::from(group.scale) * f64::from(group.codes[i % GROUP])
     };
     (0..cols).map(value).collect()
 }
@@ -147,7 +153,7 @@ mod tests {
 
     fn quantised(dispatch: Dispatch, row: &[f32]) -> Quantised {
         let mut quantised = Quantised::zeros(1, row.len());
-        quantise_row(dispatch, row, quantised.blocks_mut().0);
+        quantise_row(dispatch, row, quantised.groups_mut().0);
         quantised
     }
 
@@ -166,10 +172,13 @@ mod tests {
                     assert!(error <= f64::from(largest) / 254.0 * 1.0001);
                 }
             }
-            let blocks = quantised.row(0);
-            for (part, sum) in blocks.iter().flat_map(|block| &block.sums).enumerate() {
-                let exact: f64 = back.iter().skip(part * PART).take(PART).sum();
-                assert!((f64::from(*sum) - exact).abs() < 1e-5);
+            for group in quantised.row(0) {
+                let sum = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum::<i32>();
+                let halves = [sum(&group.codes[..16]), sum(&group.codes[16..])];
+                assert_eq!(group.half_sums, halves.map(|half| half as f32));
+                assert_eq!(group.half_biases, halves.map(|half| -32 * half));
+                assert_eq!(group.sum, (halves[0] + halves[1]) as f32);
+                assert_eq!(group.bias, -128 * (halves[0] + halves[1]));
             }
         }
     }
@@ -181,8 +190,8 @@ mod tests {
             .collect();
         let all: Vec<_> = every_dispatch().map(|d| quantised(d, &row)).collect();
         for other in &all[1..] {
-            for (a, b) in all[0].blocks.iter().zip(&other.blocks) {
-                assert_eq!((a.codes, a.scales, a.sums), (b.codes, b.scales, b.sums));
+            for (a, b) in all[0].groups.iter().zip(&other.groups) {
+                assert_eq!((a.codes, a.scale, a.sum), (b.codes, b.scale, b.sum));
             }
         }
     }

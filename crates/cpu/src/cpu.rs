@@ -32,8 +32,8 @@ pub struct Cpu {
 /// What quantised weights are multiplied with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Activations {
-    /// For weights with an integer kernel (Q8_0, Q4_K, Q5_K, Q6_K) activations are rounded to 8
-    /// bits with a scale per 32 values. Everything else is computed in f32.
+    /// For weights with an integer kernel (most quantised types) activations are rounded to 8 bits
+    /// with a scale per 32 values. Everything else is computed in f32.
     #[default]
     Quantised,
     /// Everything is computed in f32: slower, for telling rounding from mistakes.

@@ -6,11 +6,11 @@ use std::ops::Range;
 use formats::DType;
 use tensor::{StoredMatrix, Tensor};
 
-use crate::activations::{ActivationBlock, Quantised};
+use crate::activations::Quantised;
 use crate::cpu::Activations;
-use crate::dots::blocks::{BlockStripe, Format, MAX_INPUTS, Q4K, Q5K, Q6K, Q8_0};
 use crate::dots::float::{FloatKind, FloatRows};
-use crate::isa::Isa;
+use crate::dots::formats as blocks;
+use crate::dots::product::Stripe;
 use crate::scratch::with_scratch;
 use crate::simd::Dispatch;
 
@@ -27,12 +27,53 @@ pub struct Matrix {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MatrixKernel {
     Float(FloatKind),
+    Integer(IntegerKind),
+    /// Any type: rows are decoded to f32 a few at a time.
+    Decoded,
+}
+
+/// The types that have an integer kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IntegerKind {
     Q8_0,
+    Q4_0,
     Q4K,
     Q5K,
     Q6K,
-    /// Any type: rows are decoded to f32 a few at a time.
-    Decoded,
+    Iq4Nl,
+    Mxfp4,
+}
+
+impl IntegerKind {
+    fn of(dtype: DType) -> Option<Self> {
+        Some(match dtype {
+            DType::Q8_0 => Self::Q8_0,
+            DType::Q4_0 => Self::Q4_0,
+            DType::Q4_K => Self::Q4K,
+            DType::Q5_K => Self::Q5K,
+            DType::Q6_K => Self::Q6K,
+            DType::IQ4_NL => Self::Iq4Nl,
+            DType::MXFP4 => Self::Mxfp4,
+            _ => return None,
+        })
+    }
+
+    /// # Safety
+    /// As [`Stripe::dots`], for this type.
+    unsafe fn dots(self, stripe: &Stripe<'_>, dispatch: Dispatch) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            match self {
+                Self::Q8_0 => stripe.dots::<blocks::Q8_0>(dispatch),
+                Self::Q4_0 => stripe.dots::<blocks::Q4_0>(dispatch),
+                Self::Q4K => stripe.dots::<blocks::Q4K>(dispatch),
+                Self::Q5K => stripe.dots::<blocks::Q5K>(dispatch),
+                Self::Q6K => stripe.dots::<blocks::Q6K>(dispatch),
+                Self::Iq4Nl => stripe.dots::<blocks::Iq4Nl>(dispatch),
+                Self::Mxfp4 => stripe.dots::<blocks::Mxfp4>(dispatch),
+            }
+        }
+    }
 }
 
 /// The input rows of a product, in the forms that its weights need.
@@ -51,16 +92,14 @@ pub(crate) struct Destination {
 
 impl Matrix {
     pub(crate) fn new(stored: StoredMatrix, activations: Activations) -> Self {
-        let kernel = match (stored.dtype(), activations) {
+        let integer = IntegerKind::of(stored.dtype());
+        let kernel = match (stored.dtype(), integer, activations) {
             // Block scales are for the decoder to apply.
             _ if stored.scales().is_some() => MatrixKernel::Decoded,
-            (DType::F32, _) => MatrixKernel::Float(FloatKind::F32),
-            (DType::F16, _) => MatrixKernel::Float(FloatKind::F16),
-            (DType::BF16, _) => MatrixKernel::Float(FloatKind::Bf16),
-            (DType::Q8_0, Activations::Quantised) => MatrixKernel::Q8_0,
-            (DType::Q4_K, Activations::Quantised) => MatrixKernel::Q4K,
-            (DType::Q5_K, Activations::Quantised) => MatrixKernel::Q5K,
-            (DType::Q6_K, Activations::Quantised) => MatrixKernel::Q6K,
+            (DType::F32, ..) => MatrixKernel::Float(FloatKind::F32),
+            (DType::F16, ..) => MatrixKernel::Float(FloatKind::F16),
+            (DType::BF16, ..) => MatrixKernel::Float(FloatKind::Bf16),
+            (_, Some(kind), Activations::Quantised) => MatrixKernel::Integer(kind),
             _ => MatrixKernel::Decoded,
         };
         Self { stored, kernel }
@@ -83,7 +122,7 @@ impl Matrix {
 
     /// Whether its kernel multiplies with 8-bit activations.
     pub(crate) fn wants_quantised(&self) -> bool {
-        !matches!(self.kernel, MatrixKernel::Float(_) | MatrixKernel::Decoded)
+        matches!(self.kernel, MatrixKernel::Integer(_))
     }
 
     /// Computes the outputs `outputs` for the input rows `rows`: output r of the i-th of them goes
@@ -109,12 +148,6 @@ impl Matrix {
         }
         let row_bytes = self.stored.row_bytes();
         let bytes = &self.stored.bytes()[outputs.start * row_bytes..outputs.end * row_bytes];
-        let stripe = Stripe {
-            weights: bytes.as_ptr(),
-            row_bytes,
-            rows: outputs.len(),
-            to,
-        };
         let floats = |kind| FloatRows {
             kind,
             first: bytes.as_ptr(),
@@ -130,10 +163,17 @@ impl Matrix {
                 MatrixKernel::Float(kind) => {
                     floats(kind).dots(dispatch, rows.len(), input, output);
                 }
-                MatrixKernel::Q8_0 => stripe.dots(dispatch, Q8_0, inputs.quantised(), rows),
-                MatrixKernel::Q4K => stripe.dots(dispatch, Q4K, inputs.quantised(), rows),
-                MatrixKernel::Q5K => stripe.dots(dispatch, Q5K, inputs.quantised(), rows),
-                MatrixKernel::Q6K => stripe.dots(dispatch, Q6K, inputs.quantised(), rows),
+                MatrixKernel::Integer(kind) => {
+                    let stripe = Stripe {
+                        weights: bytes.as_ptr(),
+                        row_bytes,
+                        rows: outputs.len(),
+                        inputs: inputs.quantised(),
+                        tokens: rows,
+                        to,
+                    };
+                    kind.dots(&stripe, dispatch);
+                }
                 MatrixKernel::Decoded => {
                     self.decoded_dots(dispatch, inputs.exact, rows, outputs, to)
                 }
@@ -175,7 +215,7 @@ impl Matrix {
 
 impl Destination {
     /// Where the outputs for the i-th input row go.
-    fn row(self, i: usize) -> *mut f32 {
+    pub(crate) fn row(self, i: usize) -> *mut f32 {
         self.first.wrapping_add(i * self.stride)
     }
 }
@@ -185,65 +225,5 @@ impl Inputs<'_> {
         self.quantised
             .as_ref()
             .expect("operations quantise inputs for weights that want it")
-    }
-}
-
-/// Some consecutive rows of a quantised matrix, and the place of their products.
-struct Stripe {
-    weights: *const u8,
-    row_bytes: usize,
-    rows: usize,
-    to: Destination,
-}
-
-impl Stripe {
-    /// # Safety
-    /// The weights must be `rows` rows of the format, `inputs` as long as they are, and the
-    /// destination free.
-    unsafe fn dots<F: Format>(&self, dispatch: Dispatch, f: F, inputs: &Quantised, rows: &[u32]) {
-        let input = |row: u32| inputs.row(row as usize).as_ptr();
-        // AVX2 has half the registers.
-        let at_once = match dispatch.isa() {
-            Isa::Avx512 => MAX_INPUTS,
-            Isa::Avx2 | Isa::Scalar => 4,
-        };
-        for (index, group) in rows.chunks(at_once).enumerate() {
-            let first = index * at_once;
-            match *group {
-                [a] => self.group(dispatch, f, [a].map(input), first),
-                [a, b] => self.group(dispatch, f, [a, b].map(input), first),
-                [a, b, c] => self.group(dispatch, f, [a, b, c].map(input), first),
-                [a, b, c, d] => self.group(dispatch, f, [a, b, c, d].map(input), first),
-                [a, b, c, d, e] => self.group(dispatch, f, [a, b, c, d, e].map(input), first),
-                [a, b, c, d, e, g] => {
-                    self.group(dispatch, f, [a, b, c, d, e, g].map(input), first);
-                }
-                [a, b, c, d, e, g, h] => {
-                    self.group(dispatch, f, [a, b, c, d, e, g, h].map(input), first);
-                }
-                [a, b, c, d, e, g, h, i] => {
-                    self.group(dispatch, f, [a, b, c, d, e, g, h, i].map(input), first);
-                }
-                _ => unreachable!("groups have at most eight rows"),
-            }
-        }
-    }
-
-    /// The products of inputs that are `first` and so on among the destination's rows.
-    fn group<F: Format, const T: usize>(
-        &self,
-        dispatch: Dispatch,
-        format: F,
-        inputs: [*const ActivationBlock; T],
-        first: usize,
-    ) {
-        dispatch.run(BlockStripe {
-            format,
-            weights: self.weights,
-            row_bytes: self.row_bytes,
-            rows: self.rows,
-            inputs,
-            outputs: std::array::from_fn(|t| self.to.row(first + t)),
-        });
     }
 }

@@ -1,14 +1,19 @@
 //! The kernels of `y[t, r] = dot(W[r, :], x[t, :])`.
 //!
-//! `blocks` multiplies quantised weights with 8-bit activations in integers; `float` multiplies
-//! plain floats. Both walk a stripe of weight rows for a few inputs at a time. Each pair (t, r)
-//! has one accumulator that sees the same operations in the same order in every tile, so its value
-//! does not depend on the tile.
+//! Quantised weights are multiplied with 8-bit activations in integers: `formats` has a file per
+//! family of types and brings them to the common form of `panel`, `tile` multiplies that, and
+//! `product` walks over rows and inputs. `words` is what this needs of an instruction set. Plain
+//! floats are multiplied by `float`. Each pair (t, r) has one accumulator that sees the same
+//! operations in the same order in every tile, so its value does not depend on the tile.
 
-pub(crate) mod blocks;
 pub(crate) mod float;
+pub(crate) mod formats;
+mod panel;
+pub(crate) mod product;
+mod tile;
+pub(crate) mod words;
 #[cfg(target_arch = "x86_64")]
-mod unpack_avx2;
+mod words_avx2;
 #[cfg(target_arch = "x86_64")]
-mod unpack_avx512;
-mod unpack_scalar;
+mod words_avx512;
+mod words_scalar;

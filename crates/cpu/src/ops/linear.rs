@@ -14,7 +14,7 @@ use crate::parts::Parts;
 const MIN_TASK_BYTES: usize = 16 << 10;
 const MAX_TASK_BYTES: usize = 128 << 10;
 /// Rows of a task are a multiple of this, so that only a matrix's last tile is partial.
-const ROWS_MULTIPLE: usize = 8;
+const ROWS_MULTIPLE: usize = 16;
 
 /// `[x W0^T, x W1^T, ...]` in one parallel region.
 pub(super) fn linear<const N: usize>(
@@ -86,9 +86,9 @@ pub(super) fn inputs<'a>(cpu: &Cpu, x: &'a Tensor, weights: &[&Matrix]) -> Input
         exact: x,
         quantised: wanted.then(|| {
             let mut quantised = Quantised::zeros(x.rows(), x.cols());
-            let (blocks, per_row) = quantised.blocks_mut();
-            cpu.for_rows(blocks, per_row, 2 * x.cols(), |row, blocks| {
-                quantise_row(cpu.dispatch, x.row(row), blocks);
+            let (groups, per_row) = quantised.groups_mut();
+            cpu.for_rows(groups, per_row, 2 * x.cols(), |row, groups| {
+                quantise_row(cpu.dispatch, x.row(row), groups);
             });
             Cow::Owned(quantised)
         }),

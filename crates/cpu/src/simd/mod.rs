@@ -15,13 +15,13 @@ pub(crate) mod avx512;
 mod math;
 pub(crate) mod scalar;
 
-use crate::dots::blocks::BlockDots;
+use crate::dots::words::Words;
 use crate::isa::Isa;
 
 pub(crate) use math::{exp, sigmoid, silu, sum_of_squares};
 
 /// One instruction set's operations on vectors of `LANES` f32.
-pub(crate) trait Simd: BlockDots {
+pub(crate) trait Simd: Words {
     /// Values per vector.
     const LANES: usize;
 
@@ -162,6 +162,17 @@ impl Dispatch {
     /// Which it is.
     pub(crate) fn isa(self) -> Isa {
         self.0
+    }
+
+    /// Values per vector.
+    pub(crate) fn lanes(self) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => avx512::Avx512::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::Avx2::LANES,
+            _ => scalar::Scalar::LANES,
+        }
     }
 
     /// Runs a kernel compiled for this instruction set.

@@ -9,9 +9,17 @@ use super::{Random, assert_same, backends, cases, exact_backends};
 use crate::Cpu;
 use crate::activations::{Quantised, dequantise, quantise_row};
 
-const INTEGER: [DType; 4] = [DType::Q8_0, DType::Q4_K, DType::Q5_K, DType::Q6_K];
+const INTEGER: [DType; 7] = [
+    DType::Q8_0,
+    DType::Q4_0,
+    DType::Q4_K,
+    DType::Q5_K,
+    DType::Q6_K,
+    DType::IQ4_NL,
+    DType::MXFP4,
+];
 const FLOAT: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
-const GENERIC: [DType; 3] = [DType::Q4_0, DType::F8_E4M3, DType::I8];
+const GENERIC: [DType; 3] = [DType::Q4_1, DType::F8_E4M3, DType::I8];
 
 fn all_types() -> Vec<DType> {
     [&INTEGER[..], &FLOAT, &GENERIC].concat()
@@ -61,7 +69,7 @@ fn exact_inputs(x: &Tensor) -> Vec<Vec<f64>> {
 fn rounded_inputs(cpu: &Cpu, x: &Tensor) -> Vec<Vec<f64>> {
     let rounded = |row| {
         let mut quantised = Quantised::zeros(1, x.cols());
-        quantise_row(cpu.dispatch, x.row(row), quantised.blocks_mut().0);
+        quantise_row(cpu.dispatch, x.row(row), quantised.groups_mut().0);
         dequantise(quantised.row(0), x.cols())
     };
     (0..x.rows()).map(rounded).collect()

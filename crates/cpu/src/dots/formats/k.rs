@@ -1,0 +1,177 @@
+//! Q4_K, Q5_K and Q6_K: 256 values with scales of scales.
+
+use super::super::panel::{FormOf, Format, Sink};
+use super::super::words::{Rows, Words};
+use crate::simd::Simd;
+
+/// Q4_K
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Q4K;
+/// Q5_K
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Q5K;
+/// Q6_K
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Q6K;
+
+impl Format for Q4K {
+    const BYTES: usize = 144;
+    type Form = FormOf<1, true, 0>;
+
+    #[inline(always)]
+    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+        // SAFETY: the fields of a block of 144 bytes.
+        unsafe {
+            factors(s, rows, sink);
+            for pair in 0..4 {
+                sink.look_ahead(pair, 4);
+                let bytes = s.transpose_32(rows.skip(16 + 32 * pair));
+                let (mut low, mut high) = (bytes, bytes);
+                for word in 0..8 {
+                    [low[word], high[word]] = nibbles(s, bytes[word]);
+                }
+                sink.codes(s, 2 * pair, 0, low);
+                sink.codes(s, 2 * pair + 1, 0, high);
+            }
+        }
+    }
+}
+
+impl Format for Q5K {
+    const BYTES: usize = 176;
+    type Form = FormOf<1, true, 0>;
+
+    #[inline(always)]
+    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+        // SAFETY: the fields of a block of 176 bytes.
+        unsafe {
+            factors(s, rows, sink);
+            // Bit g belongs to group g.
+            let mut fifths = s.transpose_32(rows.skip(16));
+            for pair in 0..4 {
+                sink.look_ahead(pair, 4);
+                let bytes = s.transpose_32(rows.skip(48 + 32 * pair));
+                let (mut low, mut high) = (bytes, bytes);
+                for word in 0..8 {
+                    let bit = s.splat_bytes(16);
+                    let first = s.and(s.shift_left::<4>(fifths[word]), bit);
+                    let second = s.and(s.shift_left::<3>(fifths[word]), bit);
+                    fifths[word] = s.shift_right::<2>(fifths[word]);
+                    [low[word], high[word]] = nibbles(s, bytes[word]);
+                    low[word] = s.or(low[word], first);
+                    high[word] = s.or(high[word], second);
+                }
+                sink.codes(s, 2 * pair, 0, low);
+                sink.codes(s, 2 * pair + 1, 0, high);
+            }
+        }
+    }
+}
+
+impl Format for Q6K {
+    const BYTES: usize = 210;
+    type Form = FormOf<2, false, 32>;
+
+    #[inline(always)]
+    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+        // SAFETY: the fields of a block of 210 bytes.
+        unsafe {
+            let d = s.half_to_float(s.gather_halves(rows.skip(208)));
+            let packed = s.transpose_16(rows.skip(192));
+            for word in 0..4 {
+                let bytes = signed_bytes(s, packed[word]);
+                for index in 0..4 {
+                    let (group, part) = (word * 2 + index / 2, index % 2);
+                    let scales = s.mul(d, s.to_float(bytes[index]));
+                    sink.scales(s, group, part, scales);
+                }
+            }
+            for half in 0..2 {
+                // Both in pieces of 16 bytes, so that all fits the registers.
+                for piece in 0..2 {
+                    let high = s.transpose_16(rows.skip(128 + 32 * half + 16 * piece));
+                    for run in 0..2 {
+                        sink.look_ahead(4 * half + 2 * piece + run, 8);
+                        let low = s.transpose_16(rows.skip(64 * half + 32 * run + 16 * piece));
+                        let (mut first, mut second) = (low, low);
+                        for word in 0..4 {
+                            [first[word], second[word]] = nibbles(s, low[word]);
+                            // Bits 4 and 5 of quarter k's codes are bits 2 k and 2 k + 1.
+                            let mask = s.splat_bytes(0x30);
+                            let high = high[word];
+                            let (left, right) = if run == 0 {
+                                (s.shift_left::<4>(high), high)
+                            } else {
+                                (s.shift_left::<2>(high), s.shift_right::<2>(high))
+                            };
+                            first[word] = s.or(first[word], s.and(left, mask));
+                            second[word] = s.or(second[word], s.and(right, mask));
+                        }
+                        sink.codes(s, 4 * half + run, piece, first);
+                        sink.codes(s, 4 * half + run + 2, piece, second);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The low and the high halves of bytes.
+#[inline(always)]
+pub(super) fn nibbles<S: Words>(s: S, bytes: S::I) -> [S::I; 2] {
+    let mask = s.splat_bytes(15);
+    [s.and(bytes, mask), s.and(s.shift_right::<4>(bytes), mask)]
+}
+
+/// The four signed bytes of each word.
+#[inline(always)]
+fn signed_bytes<S: Words>(s: S, words: S::I) -> [S::I; 4] {
+    [
+        s.shift_right_signed::<24>(s.shift_left::<24>(words)),
+        s.shift_right_signed::<24>(s.shift_left::<16>(words)),
+        s.shift_right_signed::<24>(s.shift_left::<8>(words)),
+        s.shift_right_signed::<24>(words),
+    ]
+}
+
+/// The four unsigned bytes of each word, times `factor`.
+#[inline(always)]
+fn scaled_bytes<S: Simd>(s: S, words: S::I, factor: S::F) -> [S::F; 4] {
+    let mask = s.splat_words(0xff);
+    [
+        s.mul(factor, s.to_float(s.and(words, mask))),
+        s.mul(factor, s.to_float(s.and(s.shift_right::<8>(words), mask))),
+        s.mul(factor, s.to_float(s.and(s.shift_right::<16>(words), mask))),
+        s.mul(factor, s.to_float(s.shift_right::<24>(words))),
+    ]
+}
+
+/// Scales and minima of Q4_K and Q5_K.
+///
+/// Groups 0 to 3 have theirs in the low six bits of bytes 0..4 and 4..8 of twelve. Those of groups
+/// 4 to 7 have their low four bits in the nibbles of bytes 8..12, and their high two are the high
+/// two of the first eight bytes.
+///
+/// # Safety
+/// Rows must have 16 bytes.
+#[inline(always)]
+unsafe fn factors<S: Simd, F: Format>(s: S, rows: Rows, sink: &mut impl Sink<S, F>) {
+    // SAFETY: as the caller promises.
+    let [d_dmin, scales, mins, joined] = unsafe { s.transpose_16(rows) };
+    let d = s.half_to_float(d_dmin);
+    let dmin = s.half_to_float(s.shift_right::<16>(d_dmin));
+    let (six, two) = (s.splat_bytes(0x3f), s.splat_bytes(0x30));
+    let [low_scales, low_mins] = nibbles(s, joined);
+    let high_scales = s.and(s.shift_right::<2>(scales), two);
+    let high_mins = s.and(s.shift_right::<2>(mins), two);
+    let scales = [s.and(scales, six), s.or(low_scales, high_scales)];
+    let mins = [s.and(mins, six), s.or(low_mins, high_mins)];
+    for half in 0..2 {
+        let scales = scaled_bytes(s, scales[half], d);
+        let mins = scaled_bytes(s, mins[half], dmin);
+        for index in 0..4 {
+            sink.scales(s, half * 4 + index, 0, scales[index]);
+            sink.mins(s, half * 4 + index, 0, mins[index]);
+        }
+    }
+}

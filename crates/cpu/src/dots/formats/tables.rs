@@ -1,0 +1,84 @@
+//! Types whose 4-bit codes point into a table of sixteen values.
+
+use tensor::quant::codebooks::{E2M1_DOUBLED, IQ4};
+
+use super::super::panel::{FormOf, Format, GROUPS, Sink};
+use super::super::words::{Rows, Words};
+use super::simple::split;
+use crate::simd::Simd;
+
+/// MXFP4
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mxfp4;
+/// IQ4_NL
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Iq4Nl;
+
+/// A table's values with a bias.
+const fn biased(table: &[i8; 16], bias: u8) -> [u8; 16] {
+    let mut out = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        out[i] = (table[i] as u8).wrapping_add(bias);
+        i += 1;
+    }
+    out
+}
+
+/// The values of a group in 16 bytes: those of the low nibbles, then those of the high ones.
+#[inline(always)]
+fn looked_up<S: Words>(s: S, bytes: [S::I; 4], table: &[u8; 16]) -> [S::I; 8] {
+    let mut codes = split(s, bytes);
+    for word in 0..8 {
+        codes[word] = s.lookup(table, codes[word]);
+    }
+    codes
+}
+
+impl Format for Mxfp4 {
+    const BYTES: usize = 8 * 17;
+    type Form = FormOf<1, false, 16>;
+
+    #[inline(always)]
+    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+        for group in 0..GROUPS {
+            sink.look_ahead(group, GROUPS);
+            let rows = rows.skip(17 * group);
+            // SAFETY: the fields of a block of 17 bytes.
+            let (exponents, codes) =
+                unsafe { (s.gather_bytes(rows), s.transpose_16(rows.skip(1))) };
+            let table = const { biased(&E2M1_DOUBLED, 16) };
+            sink.codes(s, group, 0, looked_up(s, codes, &table));
+            // The table has twice the values, so the scale is 2^(e - 128): the product of two
+            // powers that are normal numbers, whatever e.
+            let next = s.add_words(exponents, s.splat_words(1));
+            let scales = s.mul(half_power(s, exponents), half_power(s, next));
+            sink.scales(s, group, 0, scales);
+        }
+    }
+}
+
+impl Format for Iq4Nl {
+    const BYTES: usize = 8 * 18;
+    type Form = FormOf<1, false, 128>;
+
+    #[inline(always)]
+    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+        for group in 0..GROUPS {
+            sink.look_ahead(group, GROUPS);
+            let rows = rows.skip(18 * group);
+            // SAFETY: the fields of a block of 18 bytes.
+            let (scales, codes) = unsafe { (s.gather_halves(rows), s.transpose_16(rows.skip(2))) };
+            let table = const { biased(&IQ4, 128) };
+            sink.codes(s, group, 0, looked_up(s, codes, &table));
+            sink.scales(s, group, 0, s.half_to_float(scales));
+        }
+    }
+}
+
+/// `2^(e / 2 - 64)`, the division rounding down.
+#[inline(always)]
+fn half_power<S: Words>(s: S, exponents: S::I) -> S::F {
+    let biased = s.add_words(s.shift_right::<1>(exponents), s.splat_words(63));
+    s.as_float(s.shift_left::<23>(biased))
+}

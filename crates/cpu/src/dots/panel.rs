@@ -1,0 +1,225 @@
+//! Panels: as many weight rows as a vector has lanes, so that each lane computes an output of its
+//! own and nothing is ever summed across lanes.
+//!
+//! Every weight type with an integer kernel is brought to one form per 256 values of a panel's
+//! rows: codes interleaved by words of four, and factors. This happens anew whenever weights are
+//! used: a block of a panel is unpacked into a [`Sink`], multiplied with all inputs at hand, and
+//! forgotten. The file's bytes stay what they are.
+
+use super::words::{Bias, Rows};
+use crate::activations::{ActivationGroup, GROUP};
+use crate::simd::{MAX_LANES, Simd};
+
+/// Values of a row that are unpacked at once: the longest block of the weight types.
+pub(crate) const BLOCK: usize = 256;
+/// Groups of values that share a scale of the activations.
+pub(crate) const GROUPS: usize = BLOCK / GROUP;
+/// Words of four codes per group.
+pub(crate) const GROUP_WORDS: usize = GROUP / 4;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// A weight type's numbers: value i of a block is `scale[i / p] * (code[i] - bias) - min[i / p]`,
+/// with p being 32 or 16.
+pub(crate) trait Form {
+    /// Scales, and minima if any, per 32 values: 1 or 2.
+    const PARTS: usize;
+    /// Whether there are minima.
+    const MINS: bool;
+    /// What was added to codes to make them unsigned.
+    const BIAS: Bias;
+
+    /// Minus the bias of the sums times the sum of the activations of a part.
+    #[inline(always)]
+    fn bias_sum(input: &ActivationGroup, part: usize) -> i32 {
+        if Self::PARTS == 1 {
+            input.bias
+        } else {
+            input.half_biases[part]
+        }
+    }
+
+    /// The sum of the activations' codes of a part.
+    #[inline(always)]
+    fn sum(input: &ActivationGroup, part: usize) -> f32 {
+        if Self::PARTS == 1 {
+            input.sum
+        } else {
+            input.half_sums[part]
+        }
+    }
+}
+
+/// A [`Form`] as a type: formats that share it share the kernels that multiply.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FormOf<const PARTS: usize, const MINS: bool, const BIAS: u8>;
+
+impl<const PARTS: usize, const MINS: bool, const BIAS: u8> Form for FormOf<PARTS, MINS, BIAS> {
+    const PARTS: usize = PARTS;
+    const MINS: bool = MINS;
+    const BIAS: Bias = Bias {
+        of_codes: BIAS,
+        of_sums: if PARTS == 1 { 128 } else { 32 },
+    };
+}
+
+/// A weight type with an integer kernel.
+pub(crate) trait Format: Sized {
+    /// Bytes per 256 values.
+    const BYTES: usize;
+    /// Its numbers' form.
+    type Form: Form;
+
+    /// Unpacks 256 values of `S::LANES` rows, in any order.
+    ///
+    /// # Safety
+    /// The rows must have `BYTES` bytes each.
+    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>);
+}
+
+/// Where a block's numbers go. A part is what shares a scale: a group of 32 values, or half of one.
+pub(crate) trait Sink<S: Simd, F: Format> {
+    /// The scales of a part.
+    fn scales(&mut self, s: S, group: usize, part: usize, scales: S::F);
+
+    /// The minima of a part.
+    fn mins(&mut self, s: S, group: usize, part: usize, mins: S::F);
+
+    /// All codes of a part, with the form's bias.
+    fn codes<const WORDS: usize>(&mut self, s: S, group: usize, part: usize, codes: [S::I; WORDS]);
+
+    /// Where bytes lie that will be wanted soon, as many as are being unpacked.
+    fn ahead(&self) -> *const u8;
+
+    /// Asks for the part `step` of `steps` of the bytes that will be wanted soon: in the order in
+    /// which they lie, since as many streams as a panel has rows defeat the prefetcher, and
+    /// between other work, since only so many requests can be under way.
+    #[inline(always)]
+    fn look_ahead(&self, step: usize, steps: usize) {
+        let lines = (S::LANES * F::BYTES).div_ceil(LINE);
+        for line in lines * step / steps..lines * (step + 1) / steps {
+            prefetch(self.ahead().wrapping_add(line * LINE));
+        }
+    }
+}
+
+/// Asks for a cache line, for the second cache: with the first one as target it was half as fast,
+/// since that has fewer requests under way. The address need not exist.
+#[inline(always)]
+fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetching has no effect but on caches.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// A block in memory.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Panel {
+    /// `[group, word, lane]` of four codes, in the form that products want.
+    codes: [u8; MAX_LANES * BLOCK],
+    /// `[group, part, lane]`
+    scales: [f32; MAX_LANES * GROUPS * 2],
+    /// `[group, part, lane]`, if the format has them.
+    mins: [f32; MAX_LANES * GROUPS * 2],
+    /// See [`Sink::ahead`].
+    pub(crate) ahead: *const u8,
+}
+
+impl Panel {
+    /// Of unspecified content.
+    pub(crate) fn new() -> Self {
+        Self {
+            codes: [0; MAX_LANES * BLOCK],
+            scales: [0.0; MAX_LANES * GROUPS * 2],
+            mins: [0.0; MAX_LANES * GROUPS * 2],
+            ahead: std::ptr::null(),
+        }
+    }
+
+    /// The word `word` of group `group` of all rows.
+    #[inline(always)]
+    pub(crate) fn word<S: Simd>(&self, s: S, group: usize, word: usize) -> S::I {
+        assert!(group < GROUPS && word < GROUP_WORDS);
+        // SAFETY: within the codes, which are aligned to the largest vector.
+        unsafe {
+            let at = (group * GROUP_WORDS + word) * S::LANES * 4;
+            s.load_words(self.codes.as_ptr().add(at))
+        }
+    }
+
+    /// Stores any word in the place of codes.
+    #[inline(always)]
+    pub(crate) fn set_word<S: Simd>(&mut self, s: S, group: usize, word: usize, value: S::I) {
+        assert!(group < GROUPS && word < GROUP_WORDS);
+        // SAFETY: as in `word`.
+        unsafe {
+            let at = (group * GROUP_WORDS + word) * S::LANES * 4;
+            s.store_words(self.codes.as_mut_ptr().add(at), value);
+        }
+    }
+
+    /// The scales of a part of a group.
+    #[inline(always)]
+    pub(crate) fn scales<S: Simd>(&self, s: S, group: usize, part: usize) -> S::F {
+        assert!(group < GROUPS && part < 2);
+        // SAFETY: within the scales.
+        unsafe { s.load(self.scales.as_ptr().add((group * 2 + part) * S::LANES)) }
+    }
+
+    /// The minima of a part of a group.
+    #[inline(always)]
+    pub(crate) fn mins<S: Simd>(&self, s: S, group: usize, part: usize) -> S::F {
+        assert!(group < GROUPS && part < 2);
+        // SAFETY: within the minima.
+        unsafe { s.load(self.mins.as_ptr().add((group * 2 + part) * S::LANES)) }
+    }
+
+    /// Stores the scales of a part.
+    #[inline(always)]
+    pub(crate) fn set_scales<S: Simd>(&mut self, s: S, group: usize, part: usize, scales: S::F) {
+        assert!(group < GROUPS && part < 2);
+        let at = (group * 2 + part) * S::LANES;
+        // SAFETY: within the scales.
+        unsafe { s.store(self.scales.as_mut_ptr().add(at), scales) }
+    }
+
+    /// Stores the minima of a part.
+    #[inline(always)]
+    pub(crate) fn set_mins<S: Simd>(&mut self, s: S, group: usize, part: usize, mins: S::F) {
+        assert!(group < GROUPS && part < 2);
+        let at = (group * 2 + part) * S::LANES;
+        // SAFETY: within the minima.
+        unsafe { s.store(self.mins.as_mut_ptr().add(at), mins) }
+    }
+}
+
+impl<S: Simd, F: Format> Sink<S, F> for Panel {
+    #[inline(always)]
+    fn scales(&mut self, s: S, group: usize, part: usize, scales: S::F) {
+        self.set_scales(s, group, part, scales);
+    }
+
+    #[inline(always)]
+    fn mins(&mut self, s: S, group: usize, part: usize, mins: S::F) {
+        self.set_mins(s, group, part, mins);
+    }
+
+    #[inline(always)]
+    fn codes<const WORDS: usize>(&mut self, s: S, group: usize, part: usize, codes: [S::I; WORDS]) {
+        for word in 0..WORDS {
+            let prepared = s.prepare(F::Form::BIAS, codes[word]);
+            self.set_word(s, group, part * WORDS + word, prepared);
+        }
+    }
+
+    #[inline(always)]
+    fn ahead(&self) -> *const u8 {
+        self.ahead
+    }
+}

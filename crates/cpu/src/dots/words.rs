@@ -1,0 +1,124 @@
+//! What an instruction set needs for integer dot products: vectors of 32-bit words, or of four
+//! times as many bytes. Kept apart from [`Simd`](crate::simd::Simd) because it is about how weights
+//! are stored and multiplied, not about arithmetic on values.
+
+/// The bytes of weight rows: row i begins at `first + i * stride`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows {
+    pub(crate) first: *const u8,
+    pub(crate) stride: usize,
+}
+
+impl Rows {
+    /// Where row `row` begins.
+    #[inline(always)]
+    pub(crate) fn row(self, row: usize) -> *const u8 {
+        self.first.wrapping_add(row * self.stride)
+    }
+
+    /// The same rows, some bytes further on.
+    #[inline(always)]
+    pub(crate) fn skip(self, bytes: usize) -> Self {
+        let first = self.first.wrapping_add(bytes);
+        Self { first, ..self }
+    }
+}
+
+/// One instruction set's operations on vectors of `LANES` words.
+///
+/// Functions that take [`Rows`] read from `LANES` of them, and lane i belongs to row i.
+pub(crate) trait Words: Copy {
+    /// A vector of f32 lanes.
+    type F: Copy;
+    /// A vector of words.
+    type I: Copy;
+
+    /// # Safety
+    /// `from` must point to a vector, aligned to its size.
+    unsafe fn load_words(self, from: *const u8) -> Self::I;
+
+    /// # Safety
+    /// `to` must point to room for a vector, aligned to its size.
+    unsafe fn store_words(self, to: *mut u8, words: Self::I);
+
+    /// All bytes `byte`.
+    fn splat_bytes(self, byte: u8) -> Self::I;
+    /// All words `word`.
+    fn splat_words(self, word: u32) -> Self::I;
+    /// `a & b`
+    fn and(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a | b`
+    fn or(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The sum of words.
+    fn add_words(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The sum of bytes.
+    fn add_bytes(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Words shifted left.
+    fn shift_left<const BITS: u32>(self, a: Self::I) -> Self::I;
+    /// Words shifted right, zeros coming in.
+    fn shift_right<const BITS: u32>(self, a: Self::I) -> Self::I;
+    /// Signed words shifted right.
+    fn shift_right_signed<const BITS: u32>(self, a: Self::I) -> Self::I;
+    /// For each byte, which must be below 16, the entry of a table.
+    fn lookup(self, table: &[u8; 16], indices: Self::I) -> Self::I;
+
+    /// The values of signed words.
+    fn to_float(self, words: Self::I) -> Self::F;
+    /// The f32 whose bits the words are.
+    fn as_float(self, words: Self::I) -> Self::F;
+    /// The values of the half-precision numbers in the words' low halves.
+    fn half_to_float(self, words: Self::I) -> Self::F;
+
+    /// 16 bytes of each row: word w of row i becomes lane i of vector w.
+    ///
+    /// # Safety
+    /// Each row must have 16 bytes.
+    unsafe fn transpose_16(self, rows: Rows) -> [Self::I; 4];
+
+    /// 32 bytes of each row: word w of row i becomes lane i of vector w.
+    ///
+    /// # Safety
+    /// Each row must have 32 bytes.
+    unsafe fn transpose_32(self, rows: Rows) -> [Self::I; 8];
+
+    /// The first 16 bits of each row.
+    ///
+    /// # Safety
+    /// Each row must have 2 bytes.
+    unsafe fn gather_halves(self, rows: Rows) -> Self::I;
+
+    /// The first byte of each row.
+    ///
+    /// # Safety
+    /// Each row must have 1 byte.
+    unsafe fn gather_bytes(self, rows: Rows) -> Self::I;
+
+    /// Codes in the form in which [`Words::dot`] wants them. What comes are unsigned bytes: the
+    /// codes' values plus `bias.of_codes`. Below 64, unless that bias is above 32.
+    fn prepare(self, bias: Bias, codes: Self::I) -> Self::I;
+
+    /// What a sum of [`Words::dot`] begins with, so as to make up for the bias of the codes.
+    /// `bias_sum` is `-bias.of_sums` times the sum of the activations that will be multiplied.
+    fn begin(self, bias: Bias, bias_sum: i32) -> Self::I;
+
+    /// Adds to each lane the products of its four codes and four activations.
+    ///
+    /// # Safety
+    /// `activations` must point to four values.
+    unsafe fn dot(
+        self,
+        bias: Bias,
+        sum: Self::I,
+        codes: Self::I,
+        activations: *const i8,
+    ) -> Self::I;
+}
+
+/// What is added to make signed codes unsigned bytes: 0 or a power of two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bias {
+    /// In what a format unpacks.
+    pub(crate) of_codes: u8,
+    /// In the sums that come with activations. At least as much.
+    pub(crate) of_sums: u8,
+}
