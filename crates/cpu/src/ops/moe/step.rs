@@ -370,9 +370,9 @@ impl<'a> MlpStep<'a> {
             };
         }
         let mut quantised = Quantised::zeros(rows, width);
-        let (blocks, per_row) = quantised.blocks_mut();
-        for (values, blocks) in values.chunks(width).zip(blocks.chunks_mut(per_row)) {
-            quantise_row(self.cpu.dispatch, values, blocks);
+        let (groups, per_row) = quantised.groups_mut();
+        for (values, groups) in values.chunks(width).zip(groups.chunks_mut(per_row)) {
+            quantise_row(self.cpu.dispatch, values, groups);
         }
         Inner {
             exact: Tensor::zeros(0, width),
