@@ -53,6 +53,11 @@ impl Checkpoint {
         &self.state
     }
 
+    /// Only its pages.
+    pub fn into_pages(self) -> HeldPages {
+        self.pages
+    }
+
     /// The bytes of its copied state.
     pub fn state_bytes(&self) -> usize {
         self.state.bytes()
@@ -96,8 +101,20 @@ impl Engine {
     /// # Errors
     /// If no state is free or the device fails.
     pub fn start_from(&mut self, point: &Checkpoint) -> Result<SequenceId, EngineError> {
+        self.start_at(point.past, &point.pages.0, &point.state)
+    }
+
+    /// Starts a sequence of `past` tokens that are in these pages, which others hold.
+    pub(crate) fn start_at(
+        &mut self,
+        past: usize,
+        pages: &[PageId],
+        state: &StateSnapshot,
+    ) -> Result<SequenceId, EngineError> {
         let id = self.start()?;
-        match self.restore(id, point) {
+        let slot = self.sequence(id)?.state;
+        let put_back = self.runner.restore(slot, state).map_err(EngineError::from);
+        match put_back.and_then(|()| self.replace_pages(id, past, pages.to_vec())) {
             Ok(()) => Ok(id),
             Err(error) => {
                 self.end(id)?;

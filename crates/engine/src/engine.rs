@@ -109,6 +109,11 @@ impl Engine {
         self.pool.holders(page)
     }
 
+    /// How many of these are held page sets.
+    pub fn lent(&self, page: PageId) -> u32 {
+        self.pool.lent(page)
+    }
+
     /// The tokens a sequence holds.
     ///
     /// # Errors

@@ -4,18 +4,8 @@ use tensor::Tensor;
 
 use crate::engine::{Engine, SequenceId, Work};
 use crate::error::EngineError;
+use crate::event::FinishReason;
 use crate::sampling::Sampler;
-
-/// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FinishReason {
-    /// The model ended it.
-    Stop,
-    /// The asked number of tokens was reached.
-    Length,
-    /// The context is full.
-    ContextFull,
-}
 
 /// When an answer must end.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,23 +6,33 @@
 
 pub mod cache;
 mod checkpoint;
+mod drafter;
 mod engine;
 mod error;
+mod event;
 mod generation;
 pub mod open;
 mod pages;
+mod request;
 mod runner;
 pub mod sampling;
+pub mod scheduler;
 mod session;
 mod settings;
 pub mod speculate;
+#[cfg(test)]
+mod toy;
 
 pub use crate::checkpoint::{Checkpoint, HeldPages};
+pub use crate::drafter::{Drafter, ToDraft};
 pub use crate::engine::{Engine, SequenceId, Work};
 pub use crate::error::EngineError;
-pub use crate::generation::{FinishReason, Generation, GenerationLimits};
+pub use crate::event::{Event, FinishReason, Miss, Reuse, ReusedFrom, Usage};
+pub use crate::generation::{Generation, GenerationLimits};
 pub use crate::open::{BackendChoice, OpenError, OpenedModel};
+pub use crate::request::{Limits, Request, RequestId, SubmitError};
 pub use crate::runner::{OpsRunner, Outputs, Runner, Wanted};
 pub use crate::sampling::{Sampler, SamplerSettings, TokenRules, argmax};
+pub use crate::scheduler::{Scheduler, SchedulerSettings};
 pub use crate::session::Session;
 pub use crate::settings::{EngineSettings, KvTypes};

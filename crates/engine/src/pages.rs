@@ -79,6 +79,10 @@ impl Pool {
         self.holders[page.0 as usize]
     }
 
+    pub(crate) fn lent(&self, page: PageId) -> u32 {
+        self.lent[page.0 as usize]
+    }
+
     pub(crate) fn pages(&self) -> usize {
         self.holders.len()
     }

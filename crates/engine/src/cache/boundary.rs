@@ -24,6 +24,8 @@ pub enum BoundaryKind {
     StartOfToolCall,
     /// Behind the last token of an answer that was run.
     EndOfGeneration,
+    /// Where two prompts were seen to part.
+    Parting,
     /// Nothing in particular, far from the last place.
     Spaced,
 }

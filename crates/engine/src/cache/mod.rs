@@ -7,8 +7,15 @@
 mod boundary;
 pub mod disk;
 mod key;
+mod lookup;
+mod prefix;
+mod settings;
 mod tier;
+mod tree;
 
 pub use boundary::{Boundary, BoundaryKind};
 pub use key::{Key, MediaRun, keys};
+pub(crate) use lookup::Lookup;
+pub(crate) use prefix::PrefixCache;
+pub use settings::CacheSettings;
 pub use tier::{Found, Load, Loaded, Occasion, Offer, Snapshot, Tier};

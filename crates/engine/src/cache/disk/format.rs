@@ -162,6 +162,7 @@ fn kind_numbers(kind: BoundaryKind) -> (u32, u32) {
         BoundaryKind::StartOfToolCall => (3, 0),
         BoundaryKind::EndOfGeneration => (4, 0),
         BoundaryKind::Spaced => (5, 0),
+        BoundaryKind::Parting => (6, 0),
     }
 }
 
@@ -173,6 +174,7 @@ fn kind_from(number: u32, message: u32) -> Result<BoundaryKind, Unusable> {
         3 => BoundaryKind::StartOfToolCall,
         4 => BoundaryKind::EndOfGeneration,
         5 => BoundaryKind::Spaced,
+        6 => BoundaryKind::Parting,
         _ => return Err(Unusable::Sizes),
     })
 }

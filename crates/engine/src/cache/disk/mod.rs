@@ -189,6 +189,7 @@ fn is_written_at_once(kind: BoundaryKind) -> bool {
     match kind {
         BoundaryKind::EndOfSystem
         | BoundaryKind::EndOfMessage(_)
+        | BoundaryKind::Parting
         | BoundaryKind::EndOfGeneration => true,
         BoundaryKind::StartOfGeneration | BoundaryKind::StartOfToolCall | BoundaryKind::Spaced => {
             false

@@ -1,0 +1,270 @@
+//! What a step's logits become: tokens, kept states, ends.
+
+use std::sync::Arc;
+
+use tensor::Tensor;
+
+use crate::cache::BoundaryKind;
+use crate::engine::SequenceId;
+use crate::error::EngineError;
+use crate::event::{Event, FinishReason};
+use crate::request::RequestId;
+
+use super::Scheduler;
+use super::chooser::Chooser;
+use super::run::Part;
+use super::stream::{Parked, ParkedPages, Place, Stream, StreamId};
+
+impl Scheduler {
+    /// Moves a stream on by its rows.
+    pub(super) fn commit(&mut self, part: &Part, logits: &Tensor) -> Result<(), EngineError> {
+        let id = part.stream;
+        let now = self.now;
+        let stream = self.stream_mut(id);
+        stream.served = now;
+        let is_prefill = stream.generated() == 0;
+        let (request, prompt) = (stream.request, stream.prompt);
+        if is_prefill || part.rows > 1 {
+            stream.usage.prefilled += part.rows;
+            self.metrics.prefill_rows += part.rows as u64;
+        } else {
+            self.metrics.decode_rows += (part.rows + part.drafts.len()) as u64;
+        }
+        if is_prefill {
+            self.events.push(Event::PrefillProgress {
+                request,
+                done: self.past(self.stream(id)),
+                total: prompt,
+            });
+        }
+        if !part.is_complete {
+            return self.keep_at_cut(id, None);
+        }
+        if is_prefill {
+            let row: Arc<[f32]> = logits.row(0).into();
+            self.keep_at_cut(id, Some(&row))?;
+            return self.answer_begins(id, &row);
+        }
+        self.keep_at_cut(id, None)?;
+        self.verify(part, logits)
+    }
+
+    /// Keeps the state if the stream is where that is wanted.
+    fn keep_at_cut(
+        &mut self,
+        id: StreamId,
+        logits: Option<&Arc<[f32]>>,
+    ) -> Result<(), EngineError> {
+        let past = self.past(self.stream(id));
+        let stream = self.stream_mut(id);
+        let reached = stream.cuts.iter().position(|cut| cut.offset == past);
+        let kind = reached.map(|at| stream.cuts[at].kind);
+        stream.cuts.retain(|cut| cut.offset > past);
+        match kind {
+            Some(kind) => self.keep(id, kind, logits.cloned()),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the state behind the tokens that are in memory.
+    fn keep(
+        &mut self,
+        id: StreamId,
+        kind: BoundaryKind,
+        logits: Option<Arc<[f32]>>,
+    ) -> Result<(), EngineError> {
+        let stream = &self.streams[&id];
+        let Some(sequence) = stream.sequence() else {
+            return Ok(());
+        };
+        if !self.requests[&stream.request].cache {
+            return Ok(());
+        }
+        let past = self.engine.tokens(sequence)?;
+        let keys = &stream.keys[..past];
+        self.cache
+            .keep(&mut self.engine, sequence, keys, kind, logits)
+    }
+
+    /// The prompt is read: makes the request's other answers, and chooses each one's first token.
+    pub(super) fn answer_begins(
+        &mut self,
+        id: StreamId,
+        logits: &Arc<[f32]>,
+    ) -> Result<(), EngineError> {
+        let stream = self.stream(id);
+        let request = stream.request;
+        let choices = self.requests[&request].choices;
+        let mut streams = vec![id];
+        if stream.choice == 0 && stream.generated() == 0 && choices > 1 {
+            let sequence = stream.sequence().expect("its prompt was just read");
+            let point = self.engine.checkpoint(sequence)?;
+            for choice in 1..choices {
+                streams.push(self.branch(id, choice, &point));
+            }
+            self.engine.discard(point);
+        }
+        for id in streams {
+            if self.requests[&request].limits.max_tokens == Some(0) {
+                self.finish(id, FinishReason::Length)?;
+            } else {
+                self.choose(id, logits)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Another answer to the prompt that a stream has read. It begins parked.
+    fn branch(&mut self, id: StreamId, choice: usize, point: &crate::Checkpoint) -> StreamId {
+        let copy = self.engine.copy_checkpoint(point);
+        let parked = Parked {
+            past: copy.tokens(),
+            state: Arc::clone(copy.state()),
+            pages: ParkedPages::Device(copy.into_pages()),
+        };
+        let parent = &self.streams[&id];
+        let mut usage = parent.usage;
+        usage.prefilled = 0;
+        let stream = Stream {
+            request: parent.request,
+            choice,
+            tokens: parent.tokens.clone(),
+            keys: parent.keys.clone(),
+            prompt: parent.prompt,
+            place: Place::Waiting,
+            chooser: Chooser::new(&self.requests[&parent.request], choice, &self.rules)
+                .expect("the settings were good for the first answer"),
+            rank: parent.rank,
+            priority: parent.priority,
+            cuts: Vec::new(),
+            served: self.now,
+            is_started: true,
+            is_paused: false,
+            suspect_until: 0,
+            usage,
+        };
+        let id = self.insert(stream);
+        self.keep_parked(id, parked);
+        id
+    }
+
+    /// Chooses a token from each row until one is not the drafted one.
+    fn verify(&mut self, part: &Part, logits: &Tensor) -> Result<(), EngineError> {
+        let id = part.stream;
+        let drafted = part.drafts.len();
+        let mut accepted = 0;
+        loop {
+            let is_running = self.choose(id, logits.row(accepted))?;
+            let Some(stream) = self.streams.get(&id).filter(|_| is_running) else {
+                break;
+            };
+            let last = stream.tokens.last();
+            if accepted == drafted || last != Some(&part.drafts[accepted]) {
+                break;
+            }
+            accepted += 1;
+        }
+        debug_assert_eq!(drafted, 0, "drafts need rows that can be taken back");
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Ok(());
+        };
+        stream.usage.drafted += drafted;
+        stream.usage.accepted += accepted;
+        if let (Some(sequence), Some(drafter)) = (stream.sequence(), &mut self.drafter) {
+            drafter.verified(sequence, drafted, accepted);
+        }
+        Ok(())
+    }
+
+    /// Chooses a stream's next token. Returns whether the stream goes on.
+    fn choose(&mut self, id: StreamId, logits: &[f32]) -> Result<bool, EngineError> {
+        let context = self.engine.context();
+        let stream = self.stream_mut(id);
+        let chosen = stream.chooser.choose(logits);
+        let (request, choice) = (stream.request, stream.choice);
+        if chosen.is_shown {
+            stream.tokens.push(chosen.token);
+            stream.keys.push(crate::cache::Key::text(chosen.token));
+            stream.usage.generated += 1;
+            self.metrics.generated += 1;
+            self.events.push(Event::Token {
+                request,
+                choice,
+                token: chosen.token,
+                logprobs: chosen.logprobs,
+            });
+        }
+        // The token has a place in the context only if it is run.
+        let is_full = self.stream(id).tokens.len() > context;
+        let end = chosen.end.or(is_full.then_some(FinishReason::ContextFull));
+        if let Some(reason) = end {
+            self.finish(id, reason)?;
+            return Ok(false);
+        }
+        if self.requests[&request].keep_before.contains(&chosen.token) {
+            self.keep(id, BoundaryKind::StartOfToolCall, None)?;
+        }
+        Ok(true)
+    }
+
+    /// Ends one answer.
+    fn finish(&mut self, id: StreamId, reason: FinishReason) -> Result<(), EngineError> {
+        self.keep(id, BoundaryKind::EndOfGeneration, None)?;
+        let stream = self.stream(id);
+        let (request, choice, usage) = (stream.request, stream.choice, stream.usage);
+        self.remove(id);
+        self.events.push(Event::Finished {
+            request,
+            choice,
+            reason,
+            usage,
+        });
+        if self.streams_of(request).is_empty() {
+            self.requests.remove(&request);
+            self.metrics.finished += 1;
+        }
+        Ok(())
+    }
+
+    /// Ends a request on which the device failed.
+    pub(super) fn fail(&mut self, request: RequestId, error: &EngineError) {
+        if self.requests.remove(&request).is_none() {
+            return;
+        }
+        for id in self.streams_of(request) {
+            self.remove(id);
+        }
+        self.metrics.failed += 1;
+        self.events.push(Event::Failed {
+            request,
+            error: error.to_string(),
+        });
+    }
+
+    /// Frees what a stream holds and forgets it.
+    pub(super) fn remove(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.remove(&id) {
+            self.free(stream.place);
+        }
+    }
+
+    pub(super) fn free(&mut self, place: Place) {
+        match place {
+            Place::Waiting => {}
+            Place::Parked(parked) => {
+                if let ParkedPages::Device(pages) = parked.pages {
+                    self.engine.release(pages);
+                }
+            }
+            // It exists; there is nothing else that could fail.
+            Place::Running(sequence) => drop(self.end_sequence(sequence)),
+        }
+    }
+
+    pub(super) fn end_sequence(&mut self, sequence: SequenceId) -> Result<(), EngineError> {
+        if let Some(drafter) = &mut self.drafter {
+            drafter.forget(sequence);
+        }
+        self.engine.end(sequence)
+    }
+}
