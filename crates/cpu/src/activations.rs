@@ -4,6 +4,8 @@
 //! kernels little, halve the rounding error next to outliers, and let any 32 values be quantised
 //! without seeing the others.
 
+use tensor::Tensor;
+
 use crate::simd::{Dispatch, Kernel, Simd};
 
 /// Values that share a scale.
@@ -25,42 +27,67 @@ pub(crate) struct ActivationGroup {
     pub(crate) half_biases: [i32; 2],
 }
 
-impl ActivationGroup {
-    const ZERO: Self = Self {
-        codes: [0; GROUP],
-        scale: 0.0,
-        sum: 0.0,
-        half_sums: [0.0; 2],
-        bias: 0,
-        half_biases: [0; 2],
-    };
-}
+/// The f32 values that take as much room as a group.
+const GROUP_FLOATS: usize = size_of::<ActivationGroup>() / size_of::<f32>();
 
-/// Rows of quantised values, each padded with zeros to whole groups.
-#[derive(Debug, Clone)]
+/// Rows of quantised values, each padded with zeros to whole groups, and at least as many of them
+/// as hold its values.
+#[derive(Debug)]
 pub(crate) struct Quantised {
-    groups: Vec<ActivationGroup>,
+    /// Holds the groups, from the first aligned place on: tensors pass their memory on.
+    memory: Tensor,
+    rows: usize,
     groups_per_row: usize,
 }
 
 impl Quantised {
-    /// Room for `rows` rows of `cols` values, all zero.
-    pub(crate) fn zeros(rows: usize, cols: usize) -> Self {
-        let groups_per_row = cols.div_ceil(GROUP).max(1);
+    /// Room for `rows` rows of `cols` values, of unspecified content.
+    pub(crate) fn unspecified(rows: usize, cols: usize) -> Self {
+        // An odd number: rows that lie a multiple of 4 KiB apart would share the lines of a cache.
+        let groups_per_row = cols.div_ceil(GROUP) | 1;
+        let floats = (rows * groups_per_row + 1) * GROUP_FLOATS;
         Self {
-            groups: vec![ActivationGroup::ZERO; rows * groups_per_row],
+            memory: Tensor::unspecified(1, floats),
+            rows,
             groups_per_row,
         }
     }
 
     /// The groups of one row.
+    ///
+    /// # Panics
+    /// If there is no such row.
     pub(crate) fn row(&self, row: usize) -> &[ActivationGroup] {
-        &self.groups[row * self.groups_per_row..][..self.groups_per_row]
+        &self.groups()[row * self.groups_per_row..][..self.groups_per_row]
     }
 
     /// All groups, and how many a row has.
     pub(crate) fn groups_mut(&mut self) -> (&mut [ActivationGroup], usize) {
-        (&mut self.groups, self.groups_per_row)
+        let floats = self.memory.data_mut();
+        // SAFETY: as in `groups`.
+        let (_, groups, _) = unsafe { floats.align_to_mut::<ActivationGroup>() };
+        let len = self.rows * self.groups_per_row;
+        (&mut groups[..len], self.groups_per_row)
+    }
+
+    fn groups(&self) -> &[ActivationGroup] {
+        let floats = self.memory.data();
+        // SAFETY: any bits are a group, as any bits are floats; the slice is aligned and in range,
+        // which `align_to` sees to.
+        let (_, groups, _) = unsafe { floats.align_to::<ActivationGroup>() };
+        &groups[..self.rows * self.groups_per_row]
+    }
+}
+
+impl Clone for Quantised {
+    fn clone(&self) -> Self {
+        let mut copy = Self {
+            memory: Tensor::unspecified(1, self.memory.cols()),
+            rows: self.rows,
+            groups_per_row: self.groups_per_row,
+        };
+        copy.groups_mut().0.copy_from_slice(self.groups());
+        copy
     }
 }
 
@@ -83,21 +110,21 @@ impl Kernel for QuantiseRow<'_> {
 
     // Plain loops over arrays: the compiler vectorises them for each instruction set.
     #[inline(always)]
-    fn run<S: Simd>(self, _simd: S) {
+    fn run<S: Simd>(self, s: S) {
         let (whole, rest) = self.row.as_chunks::<GROUP>();
         for index in 0..whole.len() {
-            quantise_group(&whole[index], &mut self.groups[index]);
+            quantise_group(s, &whole[index], &mut self.groups[index]);
         }
         if !rest.is_empty() {
             let mut padded = [0.0; GROUP];
             padded[..rest.len()].copy_from_slice(rest);
-            quantise_group(&padded, &mut self.groups[whole.len()]);
+            quantise_group(s, &padded, &mut self.groups[whole.len()]);
         }
     }
 }
 
 #[inline(always)]
-fn quantise_group(values: &[f32; GROUP], group: &mut ActivationGroup) {
+fn quantise_group<S: Simd>(s: S, values: &[f32; GROUP], group: &mut ActivationGroup) {
     // The bits of magnitudes order as the numbers do, with NaN above all.
     let mut largest = 0;
     for i in 0..GROUP {
@@ -117,24 +144,28 @@ fn quantise_group(values: &[f32; GROUP], group: &mut ActivationGroup) {
     } else {
         (scale, inverse)
     };
-    let mut integers = [0i32; GROUP];
     for i in 0..GROUP {
         // Adding 1.5 * 2^23 leaves the nearest integer, halves to even, in the low bits.
-        let rounded = values[i] * inverse + 12_582_912.0;
-        integers[i] = i32::from(rounded.to_bits() as i8);
-        group.codes[i] = rounded.to_bits() as i8;
+        group.codes[i] = (values[i] * inverse + 12_582_912.0).to_bits() as i8;
     }
-    let mut sums = [0; 2];
+    // The same numbers once more, since sums of bytes or words are made lane by lane.
+    let mut sums = [0.0; 2];
     for half in 0..2 {
-        for i in 0..GROUP / 2 {
-            sums[half] += integers[half * (GROUP / 2) + i];
+        let mut sum = s.splat(0.0);
+        for vector in 0..GROUP / 2 / S::LANES {
+            // SAFETY: within the group.
+            let values =
+                unsafe { s.load(values[half * (GROUP / 2)..].as_ptr().add(vector * S::LANES)) };
+            sum = s.add(sum, s.round(s.mul(values, s.splat(inverse))));
         }
+        sums[half] = s.sum(sum);
     }
+    let integers = [sums[0] as i32, sums[1] as i32];
     group.scale = scale;
-    group.sum = (sums[0] + sums[1]) as f32;
-    group.half_sums = [sums[0] as f32, sums[1] as f32];
-    group.bias = -128 * (sums[0] + sums[1]);
-    group.half_biases = [-32 * sums[0], -32 * sums[1]];
+    group.sum = sums[0] + sums[1];
+    group.half_sums = sums;
+    group.bias = -128 * (integers[0] + integers[1]);
+    group.half_biases = [-32 * integers[0], -32 * integers[1]];
 }
 
 #[cfg(test)]
@@ -152,7 +183,7 @@ mod tests {
     use crate::simd::every_dispatch;
 
     fn quantised(dispatch: Dispatch, row: &[f32]) -> Quantised {
-        let mut quantised = Quantised::zeros(1, row.len());
+        let mut quantised = Quantised::unspecified(1, row.len());
         quantise_row(dispatch, row, quantised.groups_mut().0);
         quantised
     }
@@ -190,7 +221,7 @@ mod tests {
             .collect();
         let all: Vec<_> = every_dispatch().map(|d| quantised(d, &row)).collect();
         for other in &all[1..] {
-            for (a, b) in all[0].groups.iter().zip(&other.groups) {
+            for (a, b) in all[0].groups().iter().zip(other.groups()) {
                 assert_eq!((a.codes, a.scale, a.sum), (b.codes, b.scale, b.sum));
             }
         }

@@ -6,6 +6,7 @@
 //! floats are multiplied by `float`. Each pair (t, r) has one accumulator that sees the same
 //! operations in the same order in every tile, so its value does not depend on the tile.
 
+mod direct;
 pub(crate) mod float;
 pub(crate) mod formats;
 mod panel;

@@ -39,6 +39,12 @@ pub(crate) trait Form {
         }
     }
 
+    /// Makes codes with this form's bias such as products want them.
+    #[inline(always)]
+    fn prepare<S: Simd>(s: S, codes: S::I) -> S::I {
+        s.prepare(Self::BIAS, codes)
+    }
+
     /// The sum of the activations' codes of a part.
     #[inline(always)]
     fn sum(input: &ActivationGroup, part: usize) -> f32 {
@@ -85,7 +91,7 @@ pub(crate) trait Sink<S: Simd, F: Format> {
     /// The minima of a part.
     fn mins(&mut self, s: S, group: usize, part: usize, mins: S::F);
 
-    /// All codes of a part, with the form's bias.
+    /// All codes of a part, prepared.
     fn codes<const WORDS: usize>(&mut self, s: S, group: usize, part: usize, codes: [S::I; WORDS]);
 
     /// Where bytes lie that will be wanted soon, as many as are being unpacked.
@@ -213,8 +219,7 @@ impl<S: Simd, F: Format> Sink<S, F> for Panel {
     #[inline(always)]
     fn codes<const WORDS: usize>(&mut self, s: S, group: usize, part: usize, codes: [S::I; WORDS]) {
         for word in 0..WORDS {
-            let prepared = s.prepare(F::Form::BIAS, codes[word]);
-            self.set_word(s, group, part * WORDS + word, prepared);
+            self.set_word(s, group, part * WORDS + word, codes[word]);
         }
     }
 

@@ -2,16 +2,18 @@
 
 use std::marker::PhantomData;
 
+use super::direct::{Direct, Unpack};
 use super::panel::{Format, GROUPS, Panel};
-use super::tile::{Direct, InputsOf, MAX_INPUTS, Tile, Unpack};
+use super::tile::{Input, Span, Tiles};
 use super::words::Rows;
-use crate::activations::Quantised;
-use crate::isa::Isa;
+use crate::activations::{ActivationGroup, Quantised};
 use crate::matrix::Destination;
 use crate::simd::{Dispatch, MAX_LANES};
 
-/// Inputs that are multiplied before the next panel's turn: so many stay in the second cache.
-const INPUTS_AT_ONCE: usize = 96;
+/// Inputs that are multiplied before the next panel's turn: as many as this many bytes hold, which
+/// stay in the second cache, but no more than [`MOST_INPUTS`].
+const INPUT_BYTES: usize = 384 << 10;
+const MOST_INPUTS: usize = 256;
 /// As many bytes as the longest block has, or more.
 const MAX_BYTES: usize = 288;
 
@@ -27,14 +29,13 @@ pub(crate) struct Stripe<'a> {
 }
 
 /// Blocks of a panel's rows.
-struct Place {
+#[derive(Clone, Copy)]
+struct Blocks {
     rows: Rows,
-    /// The first row, and how many are meant: fewer than lanes at the end.
-    row: usize,
-    lanes: usize,
-    /// The first block, and how many groups of it are in use.
-    block: usize,
+    count: usize,
+    /// The groups in use of the last one.
     groups: usize,
+    span: Span,
 }
 
 impl Stripe<'_> {
@@ -45,165 +46,136 @@ impl Stripe<'_> {
     /// destination free.
     pub(crate) unsafe fn dots<F: Format>(&self, dispatch: Dispatch) {
         let lanes = dispatch.lanes();
+        let groups = self.row_bytes * GROUPS / F::BYTES;
+        let most = INPUT_BYTES / size_of::<ActivationGroup>() / groups.max(1);
+        let most = most.clamp(8, MOST_INPUTS);
         let mut panel = Panel::new();
-        let mut edge = Edge([[0; MAX_BYTES]; MAX_LANES]);
-        let (whole, rest) = (self.row_bytes / F::BYTES, self.row_bytes % F::BYTES);
-        for first in (0..self.tokens.len()).step_by(INPUTS_AT_ONCE) {
-            let inputs = first..self.tokens.len().min(first + INPUTS_AT_ONCE);
+        let mut inputs = [Input {
+            groups: std::ptr::null(),
+            output: std::ptr::null_mut(),
+        }; MOST_INPUTS];
+        for first in (0..self.tokens.len()).step_by(most) {
+            let count = most.min(self.tokens.len() - first);
+            for (index, input) in inputs[..count].iter_mut().enumerate() {
+                let row = self.inputs.row(self.tokens[first + index] as usize);
+                *input = Input {
+                    groups: row[..groups].as_ptr(),
+                    output: self.to.row(first + index),
+                };
+            }
             for row in (0..self.rows).step_by(lanes) {
-                let rows = Rows {
-                    first: self.weights.wrapping_add(row * self.row_bytes),
-                    stride: self.row_bytes,
-                };
-                let mut place = Place {
-                    rows,
-                    row,
-                    lanes: lanes.min(self.rows - row),
-                    block: 0,
-                    groups: GROUPS,
-                };
-                panel.ahead = rows.row(lanes);
-                if place.lanes == lanes && whole > 0 {
-                    // SAFETY: a whole panel has whole blocks.
-                    unsafe {
-                        self.blocks::<F>(dispatch, &place, whole, inputs.clone(), &mut panel)
-                    };
-                    place.block = whole;
-                }
-                // What is left has rows or bytes missing.
-                let blocks = self.row_bytes.div_ceil(F::BYTES);
-                while place.block < blocks {
-                    let bytes = if place.block < whole { F::BYTES } else { rest };
-                    let from = rows.skip(place.block * F::BYTES);
-                    // SAFETY: as many rows and bytes exist.
-                    place.rows = unsafe { edge.copy(from, place.lanes, bytes) };
-                    place.groups = bytes * GROUPS / F::BYTES;
-                    // SAFETY: the edge has all lanes.
-                    unsafe { self.blocks::<F>(dispatch, &place, 1, inputs.clone(), &mut panel) };
-                    place.block += 1;
-                }
+                // SAFETY: the rows exist.
+                unsafe { self.panel::<F>(dispatch, row, &inputs[..count], &mut panel) };
             }
         }
     }
 
-    /// Multiplies some blocks with inputs.
+    /// Multiplies a panel's rows, or as many as there are, with inputs.
     ///
     /// # Safety
-    /// The blocks must exist for all lanes.
-    unsafe fn blocks<F: Format>(
+    /// There must be such rows, and inputs as long as they are.
+    unsafe fn panel<F: Format>(
         &self,
         dispatch: Dispatch,
-        place: &Place,
-        blocks: usize,
-        inputs: std::ops::Range<usize>,
+        row: usize,
+        inputs: &[Input],
         panel: &mut Panel,
     ) {
-        // The groups that a block lacks must not be multiplied: inputs lack them too.
-        let whole = place.groups == GROUPS;
-        match inputs.len() {
-            1 if whole => self.direct::<F, 1>(dispatch, place, blocks, inputs.start, panel),
-            2 if whole => self.direct::<F, 2>(dispatch, place, blocks, inputs.start, panel),
-            _ => {
-                for index in 0..blocks {
-                    let place = Place {
-                        rows: place.rows.skip(index * F::BYTES),
-                        block: place.block + index,
-                        ..*place
-                    };
-                    dispatch.run(Unpack {
-                        format: PhantomData::<F>,
-                        rows: place.rows,
-                        panel,
-                    });
-                    self.tiles::<F>(dispatch, &place, panel, inputs.clone());
-                    panel.ahead = panel.ahead.wrapping_add(dispatch.lanes() * F::BYTES);
-                }
-            }
-        }
-    }
-
-    /// Multiplies an unpacked block with inputs, in tiles of about the same size.
-    fn tiles<F: Format>(
-        &self,
-        dispatch: Dispatch,
-        place: &Place,
-        panel: &Panel,
-        inputs: std::ops::Range<usize>,
-    ) {
-        // AVX2 has half the registers.
-        let most = match dispatch.isa() {
-            Isa::Avx512 => MAX_INPUTS,
-            Isa::Avx2 | Isa::Scalar => 4,
+        let lanes = dispatch.lanes();
+        let (whole, rest) = (self.row_bytes / F::BYTES, self.row_bytes % F::BYTES);
+        let first = Blocks {
+            rows: Rows {
+                first: self.weights.wrapping_add(row * self.row_bytes),
+                stride: self.row_bytes,
+            },
+            count: whole,
+            groups: GROUPS,
+            span: Span {
+                group: 0,
+                row,
+                rows: lanes.min(self.rows - row),
+            },
         };
-        let tiles = inputs.len().div_ceil(most);
-        let mut at = inputs.start;
-        for tile in 0..tiles {
-            let count = (inputs.len() + tile) / tiles;
-            match count {
-                1 => self.tile::<F, 1>(dispatch, place, panel, at),
-                2 => self.tile::<F, 2>(dispatch, place, panel, at),
-                3 => self.tile::<F, 3>(dispatch, place, panel, at),
-                4 => self.tile::<F, 4>(dispatch, place, panel, at),
-                5 => self.tile::<F, 5>(dispatch, place, panel, at),
-                6 => self.tile::<F, 6>(dispatch, place, panel, at),
-                7 => self.tile::<F, 7>(dispatch, place, panel, at),
-                8 => self.tile::<F, 8>(dispatch, place, panel, at),
-                _ => unreachable!("tiles have at most eight inputs"),
+        panel.ahead = first.rows.row(lanes);
+        let mut done = 0;
+        if first.span.rows == lanes {
+            // SAFETY: so many blocks exist in all lanes.
+            unsafe { multiply::<F>(dispatch, first, inputs, panel) };
+            done = whole;
+        }
+        // What is left has rows or bytes missing.
+        for block in done..self.row_bytes.div_ceil(F::BYTES) {
+            let bytes = if block < whole { F::BYTES } else { rest };
+            let from = first.rows.skip(block * F::BYTES);
+            let mut edge = Edge([[0; MAX_BYTES]; MAX_LANES]);
+            let blocks = Blocks {
+                // SAFETY: as many rows and bytes exist.
+                rows: unsafe { edge.copy(from, first.span.rows, bytes) },
+                count: 1,
+                groups: bytes * GROUPS / F::BYTES,
+                span: Span {
+                    group: block * GROUPS,
+                    ..first.span
+                },
+            };
+            // SAFETY: the edge has all lanes.
+            unsafe { multiply::<F>(dispatch, blocks, inputs, panel) };
+        }
+    }
+}
+
+/// Multiplies some blocks with inputs.
+///
+/// # Safety
+/// The blocks must exist for all lanes, and the inputs have as many groups.
+unsafe fn multiply<F: Format>(
+    dispatch: Dispatch,
+    blocks: Blocks,
+    inputs: &[Input],
+    panel: &mut Panel,
+) {
+    // Groups that a block lacks must not be multiplied: inputs lack them too.
+    let is_whole = blocks.groups == GROUPS;
+    match inputs.len() {
+        1 if is_whole => direct::<F, 1>(dispatch, blocks, inputs, panel),
+        2 if is_whole => direct::<F, 2>(dispatch, blocks, inputs, panel),
+        _ => {
+            for block in 0..blocks.count {
+                dispatch.run(Unpack {
+                    format: PhantomData::<F>,
+                    rows: blocks.rows.skip(block * F::BYTES),
+                    panel,
+                });
+                dispatch.run(Tiles {
+                    form: PhantomData::<F::Form>,
+                    panel,
+                    groups: blocks.groups,
+                    inputs,
+                    span: Span {
+                        group: blocks.span.group + block * GROUPS,
+                        ..blocks.span
+                    },
+                });
+                panel.ahead = panel.ahead.wrapping_add(dispatch.lanes() * F::BYTES);
             }
-            at += count;
         }
     }
+}
 
-    fn tile<F: Format, const T: usize>(
-        &self,
-        dispatch: Dispatch,
-        place: &Place,
-        panel: &Panel,
-        at: usize,
-    ) {
-        dispatch.run(Tile::<F::Form, T> {
-            form: PhantomData,
-            panel,
-            groups: place.groups,
-            inputs: self.inputs_of(place, at, 1),
-        });
-    }
-
-    fn direct<F: Format, const T: usize>(
-        &self,
-        dispatch: Dispatch,
-        place: &Place,
-        blocks: usize,
-        at: usize,
-        panel: &mut Panel,
-    ) {
-        dispatch.run(Direct::<F, T> {
-            format: PhantomData,
-            rows: place.rows,
-            blocks,
-            inputs: self.inputs_of(place, at, blocks),
-            panel,
-        });
-    }
-
-    /// `T` inputs from `at` on, at some blocks.
-    #[inline(always)]
-    fn inputs_of<const T: usize>(&self, place: &Place, at: usize, blocks: usize) -> InputsOf<T> {
-        let mut groups = [std::ptr::null(); T];
-        let mut outputs = [std::ptr::null_mut(); T];
-        let in_use = (blocks - 1) * GROUPS + place.groups;
-        for t in 0..T {
-            let row = self.inputs.row(self.tokens[at + t] as usize);
-            groups[t] = row[place.block * GROUPS..][..in_use].as_ptr();
-            outputs[t] = self.to.row(at + t).wrapping_add(place.row);
-        }
-        InputsOf {
-            groups,
-            outputs,
-            lanes: place.lanes,
-            is_first: place.block == 0,
-        }
-    }
+fn direct<F: Format, const T: usize>(
+    dispatch: Dispatch,
+    blocks: Blocks,
+    inputs: &[Input],
+    panel: &mut Panel,
+) {
+    dispatch.run(Direct::<F, T> {
+        format: PhantomData,
+        rows: blocks.rows,
+        blocks: blocks.count,
+        inputs,
+        span: blocks.span,
+        panel,
+    });
 }
 
 /// A block's rows where some are missing, or end early: zeros take their place.
@@ -213,15 +185,10 @@ impl Edge {
     /// # Safety
     /// As many rows must have as many bytes.
     unsafe fn copy(&mut self, from: Rows, rows: usize, bytes: usize) -> Rows {
-        for (index, row) in self.0.iter_mut().enumerate() {
-            row.fill(0);
-            if index < rows {
-                // SAFETY: as the caller promises; slices of the buffer are checked.
-                unsafe {
-                    let to = row[..bytes].as_mut_ptr();
-                    std::ptr::copy_nonoverlapping(from.row(index), to, bytes);
-                }
-            }
+        for (index, row) in self.0[..rows].iter_mut().enumerate() {
+            let to = row[..bytes].as_mut_ptr();
+            // SAFETY: as the caller promises; the slice of the buffer is checked.
+            unsafe { std::ptr::copy_nonoverlapping(from.row(index), to, bytes) };
         }
         Rows {
             first: self.0.as_ptr().cast(),

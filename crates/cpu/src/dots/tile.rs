@@ -12,38 +12,65 @@
 
 use std::marker::PhantomData;
 
-use super::panel::{Form, Format, GROUP_WORDS, GROUPS, Panel, Sink};
-use super::words::Rows;
+use super::panel::{Form, GROUP_WORDS, Panel};
 use crate::activations::ActivationGroup;
 use crate::simd::{Kernel, Simd};
 
-/// The most inputs of a tile.
-pub(crate) const MAX_INPUTS: usize = 8;
-
-/// Some inputs, and where their outputs go.
+/// An input, and where its outputs go.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct InputsOf<const T: usize> {
-    /// The groups of each input, from the first block in question on.
-    pub(crate) groups: [*const ActivationGroup; T],
-    /// Room for `lanes` values each.
-    pub(crate) outputs: [*mut f32; T],
-    pub(crate) lanes: usize,
-    /// Whether the first of all blocks is the first block in question: outputs hold nothing yet.
-    pub(crate) is_first: bool,
+pub(crate) struct Input {
+    /// All its groups.
+    pub(crate) groups: *const ActivationGroup,
+    /// The place of the stripe's first row.
+    pub(crate) output: *mut f32,
+}
+
+/// Which groups of inputs are meant, and which of their outputs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    /// The first group; if it is not 0, then outputs hold the sum of those before.
+    pub(crate) group: usize,
+    pub(crate) row: usize,
+    pub(crate) rows: usize,
+}
+
+/// `T` inputs at a span.
+pub(super) struct InputsOf<const T: usize> {
+    pub(super) groups: [*const ActivationGroup; T],
+    outputs: [*mut f32; T],
+    rows: usize,
+    is_first: bool,
 }
 
 impl<const T: usize> InputsOf<T> {
+    /// The first of `inputs`.
+    #[inline(always)]
+    pub(super) fn new(inputs: &[Input], span: Span) -> Self {
+        let mut groups = [std::ptr::null(); T];
+        let mut outputs = [std::ptr::null_mut(); T];
+        for t in 0..T {
+            groups[t] = inputs[t].groups.wrapping_add(span.group);
+            outputs[t] = inputs[t].output.wrapping_add(span.row);
+        }
+        Self {
+            groups,
+            outputs,
+            rows: span.rows,
+            is_first: span.group == 0,
+        }
+    }
+
     /// What was summed so far.
     ///
     /// # Safety
     /// The outputs must exist.
     #[inline(always)]
-    unsafe fn load_sums<S: Simd>(&self, s: S) -> [S::F; T] {
+    pub(super) unsafe fn load_sums<S: Simd>(&self, s: S) -> [S::F; T] {
         let mut sums = [s.splat(0.0); T];
         if !self.is_first {
             for t in 0..T {
-                // SAFETY: outputs have room for the lanes in use.
-                sums[t] = unsafe { s.load_up_to(self.outputs[t], self.lanes) };
+                // SAFETY: outputs have room for the rows.
+                sums[t] = unsafe { s.load_up_to(self.outputs[t], self.rows) };
             }
         }
         sums
@@ -52,17 +79,17 @@ impl<const T: usize> InputsOf<T> {
     /// # Safety
     /// The outputs must exist, and nobody else may use them.
     #[inline(always)]
-    unsafe fn store_sums<S: Simd>(&self, s: S, sums: [S::F; T]) {
+    pub(super) unsafe fn store_sums<S: Simd>(&self, s: S, sums: [S::F; T]) {
         for t in 0..T {
-            // SAFETY: outputs have room for the lanes in use.
-            unsafe { s.store_up_to(self.outputs[t], sums[t], self.lanes) };
+            // SAFETY: outputs have room for the rows.
+            unsafe { s.store_up_to(self.outputs[t], sums[t], self.rows) };
         }
     }
 }
 
 /// Where the integer products come from. A trait and no closure, because closures are not sure to
 /// be inlined, and must be.
-trait Dots<S: Simd, const T: usize> {
+pub(super) trait Dots<S: Simd, const T: usize> {
     /// The products of a part with all inputs.
     fn part(
         &self,
@@ -78,7 +105,7 @@ trait Dots<S: Simd, const T: usize> {
 /// # Safety
 /// The inputs must have as many groups.
 #[inline(always)]
-unsafe fn add_block<S: Simd, F: Form, const T: usize>(
+pub(super) unsafe fn add_block<S: Simd, F: Form, const T: usize>(
     s: S,
     panel: &Panel,
     groups: usize,
@@ -125,7 +152,7 @@ unsafe fn add_block<S: Simd, F: Form, const T: usize>(
 /// # Safety
 /// The inputs must exist.
 #[inline(always)]
-unsafe fn begin<S: Simd, F: Form, const T: usize>(
+pub(super) unsafe fn begin<S: Simd, F: Form, const T: usize>(
     s: S,
     part: usize,
     inputs: &[*const ActivationGroup; T],
@@ -143,7 +170,7 @@ unsafe fn begin<S: Simd, F: Form, const T: usize>(
 /// # Safety
 /// The inputs must exist.
 #[inline(always)]
-unsafe fn add_word<S: Simd, F: Form, const T: usize>(
+pub(super) unsafe fn add_word<S: Simd, F: Form, const T: usize>(
     s: S,
     dots: &mut [S::I; T],
     codes: S::I,
@@ -159,23 +186,55 @@ unsafe fn add_word<S: Simd, F: Form, const T: usize>(
     }
 }
 
-/// Adds the products of a block that was unpacked into memory to outputs.
-pub(crate) struct Tile<'a, F, const T: usize> {
+/// Adds the products of a block that was unpacked into memory to the outputs of all inputs.
+pub(crate) struct Tiles<'a, F> {
     pub(crate) form: PhantomData<F>,
     pub(crate) panel: &'a Panel,
     /// The groups in use; fewer than a block has at the end of short rows.
     pub(crate) groups: usize,
-    pub(crate) inputs: InputsOf<T>,
+    pub(crate) inputs: &'a [Input],
+    pub(crate) span: Span,
 }
 
-impl<F: Form, const T: usize> Kernel for Tile<'_, F, T> {
+impl<F: Form> Kernel for Tiles<'_, F> {
     type Output = ();
 
+    // Tiles of about the same size, and as large as the registers allow.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        let most = if S::LANES == 16 { 8 } else { 4 };
+        let (mut rest, mut tiles) = (self.inputs, self.inputs.len().div_ceil(most));
+        while tiles > 0 {
+            let count = rest.len().div_ceil(tiles);
+            let (tile, others) = rest.split_at(count);
+            // SAFETY: whoever made this promised that inputs and outputs are as described.
+            unsafe {
+                match count {
+                    1 => self.tile::<S, 1>(s, tile),
+                    2 => self.tile::<S, 2>(s, tile),
+                    3 => self.tile::<S, 3>(s, tile),
+                    4 => self.tile::<S, 4>(s, tile),
+                    5 if S::LANES == 16 => self.tile::<S, 5>(s, tile),
+                    6 if S::LANES == 16 => self.tile::<S, 6>(s, tile),
+                    7 if S::LANES == 16 => self.tile::<S, 7>(s, tile),
+                    8 if S::LANES == 16 => self.tile::<S, 8>(s, tile),
+                    _ => unreachable!("no tile is larger"),
+                }
+            }
+            rest = others;
+            tiles -= 1;
+        }
+    }
+}
+
+impl<F: Form> Tiles<'_, F> {
+    /// # Safety
+    /// Inputs and outputs must exist.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const T: usize>(&self, s: S, inputs: &[Input]) {
+        let inputs = InputsOf::<T>::new(inputs, self.span);
         let dots = Unpacked::<F>(PhantomData, self.panel);
-        let inputs = &self.inputs;
-        // SAFETY: whoever made this promised that inputs and outputs are as described.
+        // SAFETY: as the caller promises.
         unsafe {
             let mut sums = inputs.load_sums(s);
             let panel = self.panel;
@@ -207,119 +266,5 @@ impl<S: Simd, F: Form, const T: usize> Dots<S, T> for Unpacked<'_, F> {
             }
             dots
         }
-    }
-}
-
-/// Unpacks blocks of a panel's rows.
-pub(crate) struct Unpack<'a, F> {
-    pub(crate) format: PhantomData<F>,
-    pub(crate) rows: Rows,
-    pub(crate) panel: &'a mut Panel,
-}
-
-impl<F: Format> Kernel for Unpack<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        // SAFETY: whoever made this promised it.
-        unsafe { F::unpack(s, self.rows, self.panel) };
-    }
-}
-
-/// Adds the products of whole blocks with few inputs to outputs: codes are multiplied while they are in
-/// registers, instead of being stored and loaded.
-pub(crate) struct Direct<'a, F, const T: usize> {
-    pub(crate) format: PhantomData<F>,
-    pub(crate) rows: Rows,
-    pub(crate) blocks: usize,
-    pub(crate) inputs: InputsOf<T>,
-    /// Room for factors and products; what is ahead of the first block.
-    pub(crate) panel: &'a mut Panel,
-}
-
-impl<F: Format, const T: usize> Kernel for Direct<'_, F, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        // SAFETY: whoever made this promised that rows, inputs and outputs are as described.
-        unsafe {
-            let mut sums = self.inputs.load_sums(s);
-            let mut sink = Multiplied {
-                panel: self.panel,
-                inputs: self.inputs.groups,
-            };
-            for block in 0..self.blocks {
-                F::unpack(s, self.rows.skip(block * F::BYTES), &mut sink);
-                let (panel, inputs) = (&*sink.panel, &sink.inputs);
-                add_block::<S, F::Form, T>(s, panel, GROUPS, inputs, &sink, &mut sums);
-                for input in &mut sink.inputs {
-                    *input = input.wrapping_add(GROUPS);
-                }
-                sink.panel.ahead = sink.panel.ahead.wrapping_add(S::LANES * F::BYTES);
-            }
-            self.inputs.store_sums(s, sums);
-        }
-    }
-}
-
-/// A sink that keeps only the integer products of codes, in the place of the codes.
-struct Multiplied<'a, const T: usize> {
-    panel: &'a mut Panel,
-    inputs: [*const ActivationGroup; T],
-}
-
-impl<S: Simd, F: Format, const T: usize> Sink<S, F> for Multiplied<'_, T> {
-    #[inline(always)]
-    fn scales(&mut self, s: S, group: usize, part: usize, scales: S::F) {
-        self.panel.set_scales(s, group, part, scales);
-    }
-
-    #[inline(always)]
-    fn mins(&mut self, s: S, group: usize, part: usize, mins: S::F) {
-        self.panel.set_mins(s, group, part, mins);
-    }
-
-    #[inline(always)]
-    fn codes<const WORDS: usize>(&mut self, s: S, group: usize, part: usize, codes: [S::I; WORDS]) {
-        let mut inputs = self.inputs;
-        for input in &mut inputs {
-            *input = input.wrapping_add(group);
-        }
-        // SAFETY: inputs are as long as weights.
-        let dots = unsafe {
-            let mut dots = begin::<S, F::Form, T>(s, part, &inputs);
-            for word in 0..WORDS {
-                let codes = s.prepare(F::Form::BIAS, codes[word]);
-                add_word::<S, F::Form, T>(s, &mut dots, codes, part * WORDS + word, &inputs);
-            }
-            dots
-        };
-        for t in 0..T {
-            self.panel.set_word(s, group, part * T + t, dots[t]);
-        }
-    }
-
-    #[inline(always)]
-    fn ahead(&self) -> *const u8 {
-        self.panel.ahead
-    }
-}
-
-impl<S: Simd, const T: usize> Dots<S, T> for Multiplied<'_, T> {
-    #[inline(always)]
-    fn part(
-        &self,
-        s: S,
-        group: usize,
-        part: usize,
-        _inputs: &[*const ActivationGroup; T],
-    ) -> [S::I; T] {
-        let mut dots = [s.splat_words(0); T];
-        for t in 0..T {
-            dots[t] = self.panel.word(s, group, part * T + t);
-        }
-        dots
     }
 }

@@ -59,8 +59,10 @@ pub(crate) trait Words: Copy {
     fn shift_right<const BITS: u32>(self, a: Self::I) -> Self::I;
     /// Signed words shifted right.
     fn shift_right_signed<const BITS: u32>(self, a: Self::I) -> Self::I;
+    /// A table for [`Words::lookup`].
+    fn table(self, entries: &[u8; 16]) -> Self::I;
     /// For each byte, which must be below 16, the entry of a table.
-    fn lookup(self, table: &[u8; 16], indices: Self::I) -> Self::I;
+    fn lookup(self, table: Self::I, indices: Self::I) -> Self::I;
 
     /// The values of signed words.
     fn to_float(self, words: Self::I) -> Self::F;
@@ -96,6 +98,9 @@ pub(crate) trait Words: Copy {
     /// Codes in the form in which [`Words::dot`] wants them. What comes are unsigned bytes: the
     /// codes' values plus `bias.of_codes`. Below 64, unless that bias is above 32.
     fn prepare(self, bias: Bias, codes: Self::I) -> Self::I;
+
+    /// As [`Words::prepare`] for codes that are signed bytes, where the bias is 128.
+    fn prepare_signed(self, codes: Self::I) -> Self::I;
 
     /// What a sum of [`Words::dot`] begins with, so as to make up for the bias of the codes.
     /// `bias_sum` is `-bias.of_sums` times the sum of the activations that will be multiplied.

@@ -100,13 +100,15 @@ impl Words for Avx2 {
     }
 
     #[inline(always)]
-    fn lookup(self, table: &[u8; 16], indices: __m256i) -> __m256i {
+    fn table(self, entries: &[u8; 16]) -> __m256i {
         // SAFETY: the table has 16 bytes.
-        let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
-        avx2!(_mm256_shuffle_epi8(
-            _mm256_broadcastsi128_si256(table),
-            indices
-        ))
+        let table = unsafe { _mm_loadu_si128(entries.as_ptr().cast()) };
+        avx2!(_mm256_broadcastsi128_si256(table))
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: __m256i, indices: __m256i) -> __m256i {
+        avx2!(_mm256_shuffle_epi8(table, indices))
     }
 
     #[inline(always)]
@@ -191,6 +193,11 @@ impl Words for Avx2 {
         } else {
             codes
         }
+    }
+
+    #[inline(always)]
+    fn prepare_signed(self, codes: __m256i) -> __m256i {
+        codes
     }
 
     #[inline(always)]

@@ -96,10 +96,15 @@ impl Words for Avx512 {
     }
 
     #[inline(always)]
-    fn lookup(self, table: &[u8; 16], indices: __m512i) -> __m512i {
+    fn table(self, entries: &[u8; 16]) -> __m512i {
         // SAFETY: the table has 16 bytes.
-        let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
-        avx512!(_mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), indices))
+        let table = unsafe { _mm_loadu_si128(entries.as_ptr().cast()) };
+        avx512!(_mm512_broadcast_i32x4(table))
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: __m512i, indices: __m512i) -> __m512i {
+        avx512!(_mm512_shuffle_epi8(table, indices))
     }
 
     #[inline(always)]
@@ -212,6 +217,11 @@ impl Words for Avx512 {
         } else {
             self.add_bytes(codes, self.splat_bytes(bias.of_sums - bias.of_codes))
         }
+    }
+
+    #[inline(always)]
+    fn prepare_signed(self, codes: __m512i) -> __m512i {
+        self.add_bytes(codes, self.splat_bytes(128))
     }
 
     #[inline(always)]

@@ -94,10 +94,26 @@ impl Words for Scalar {
     }
 
     #[inline(always)]
-    fn lookup(self, table: &[u8; 16], indices: I) -> I {
-        let entry = |index: u8| table[usize::from(index & 15)];
+    fn table(self, entries: &[u8; 16]) -> I {
+        let word = |at: usize| {
+            u32::from_ne_bytes([
+                entries[at],
+                entries[at + 1],
+                entries[at + 2],
+                entries[at + 3],
+            ])
+        };
+        [word(0), word(4), word(8), word(12), 0, 0, 0, 0]
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: I, indices: I) -> I {
+        let entry = |index: u8| {
+            let word = table[usize::from(index / 4 % 4)];
+            word.to_ne_bytes()[usize::from(index % 4)]
+        };
         map(indices, |word| {
-            u32::from_le_bytes(word.to_le_bytes().map(entry))
+            u32::from_ne_bytes(word.to_ne_bytes().map(entry))
         })
     }
 
@@ -157,6 +173,11 @@ impl Words for Scalar {
     #[inline(always)]
     fn prepare(self, _bias: Bias, codes: I) -> I {
         codes
+    }
+
+    #[inline(always)]
+    fn prepare_signed(self, codes: I) -> I {
+        self.add_bytes(codes, self.splat_bytes(128))
     }
 
     #[inline(always)]

@@ -85,7 +85,7 @@ pub(super) fn inputs<'a>(cpu: &Cpu, x: &'a Tensor, weights: &[&Matrix]) -> Input
     Inputs {
         exact: x,
         quantised: wanted.then(|| {
-            let mut quantised = Quantised::zeros(x.rows(), x.cols());
+            let mut quantised = Quantised::unspecified(x.rows(), x.cols());
             let (groups, per_row) = quantised.groups_mut();
             cpu.for_rows(groups, per_row, 2 * x.cols(), |row, groups| {
                 quantise_row(cpu.dispatch, x.row(row), groups);

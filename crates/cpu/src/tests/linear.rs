@@ -68,7 +68,7 @@ fn exact_inputs(x: &Tensor) -> Vec<Vec<f64>> {
 /// What the integer kernels are given.
 fn rounded_inputs(cpu: &Cpu, x: &Tensor) -> Vec<Vec<f64>> {
     let rounded = |row| {
-        let mut quantised = Quantised::zeros(1, x.cols());
+        let mut quantised = Quantised::unspecified(1, x.cols());
         quantise_row(cpu.dispatch, x.row(row), quantised.groups_mut().0);
         dequantise(quantised.row(0), x.cols())
     };

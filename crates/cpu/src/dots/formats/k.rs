@@ -1,6 +1,6 @@
 //! Q4_K, Q5_K and Q6_K: 256 values with scales of scales.
 
-use super::super::panel::{FormOf, Format, Sink};
+use super::super::panel::{Form, FormOf, Format, Sink};
 use super::super::words::{Rows, Words};
 use crate::simd::Simd;
 
@@ -104,8 +104,10 @@ impl Format for Q6K {
                             } else {
                                 (s.shift_left::<2>(high), s.shift_right::<2>(high))
                             };
-                            first[word] = s.or(first[word], s.and(left, mask));
-                            second[word] = s.or(second[word], s.and(right, mask));
+                            let codes = s.or(first[word], s.and(left, mask));
+                            first[word] = Self::Form::prepare(s, codes);
+                            let codes = s.or(second[word], s.and(right, mask));
+                            second[word] = Self::Form::prepare(s, codes);
                         }
                         sink.codes(s, 4 * half + run, piece, first);
                         sink.codes(s, 4 * half + run + 2, piece, second);

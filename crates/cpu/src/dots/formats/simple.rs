@@ -1,6 +1,6 @@
 //! Types of 32 values with one scale.
 
-use super::super::panel::{FormOf, Format, GROUPS, Sink};
+use super::super::panel::{Form, FormOf, Format, GROUPS, Sink};
 use super::super::words::{Rows, Words};
 use super::k::nibbles;
 use crate::simd::Simd;
@@ -26,7 +26,7 @@ impl Format for Q8_0 {
                 unsafe { (s.gather_halves(rows), s.transpose_32(rows.skip(2))) };
             sink.scales(s, group, 0, s.half_to_float(scales));
             for word in 0..8 {
-                codes[word] = s.add_bytes(codes[word], s.splat_bytes(128));
+                codes[word] = s.prepare_signed(codes[word]);
             }
             sink.codes(s, group, 0, codes);
         }
@@ -45,7 +45,11 @@ impl Format for Q4_0 {
             // SAFETY: the fields of a block of 18 bytes.
             let (scales, codes) = unsafe { (s.gather_halves(rows), s.transpose_16(rows.skip(2))) };
             sink.scales(s, group, 0, s.half_to_float(scales));
-            sink.codes(s, group, 0, split(s, codes));
+            let mut codes = split(s, codes);
+            for word in 0..8 {
+                codes[word] = Self::Form::prepare(s, codes[word]);
+            }
+            sink.codes(s, group, 0, codes);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use tensor::quant::codebooks::{E2M1_DOUBLED, IQ4};
 
-use super::super::panel::{FormOf, Format, GROUPS, Sink};
+use super::super::panel::{Form, FormOf, Format, GROUPS, Sink};
 use super::super::words::{Rows, Words};
 use super::simple::split;
 use crate::simd::Simd;
@@ -27,7 +27,7 @@ const fn biased(table: &[i8; 16], bias: u8) -> [u8; 16] {
 
 /// The values of a group in 16 bytes: those of the low nibbles, then those of the high ones.
 #[inline(always)]
-fn looked_up<S: Words>(s: S, bytes: [S::I; 4], table: &[u8; 16]) -> [S::I; 8] {
+fn looked_up<S: Words>(s: S, bytes: [S::I; 4], table: S::I) -> [S::I; 8] {
     let mut codes = split(s, bytes);
     for word in 0..8 {
         codes[word] = s.lookup(table, codes[word]);
@@ -41,14 +41,15 @@ impl Format for Mxfp4 {
 
     #[inline(always)]
     unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+        let table = s.table(const { &biased(&E2M1_DOUBLED, 16) });
+        let table = Self::Form::prepare(s, table);
         for group in 0..GROUPS {
             sink.look_ahead(group, GROUPS);
             let rows = rows.skip(17 * group);
             // SAFETY: the fields of a block of 17 bytes.
             let (exponents, codes) =
                 unsafe { (s.gather_bytes(rows), s.transpose_16(rows.skip(1))) };
-            let table = const { biased(&E2M1_DOUBLED, 16) };
-            sink.codes(s, group, 0, looked_up(s, codes, &table));
+            sink.codes(s, group, 0, looked_up(s, codes, table));
             // The table has twice the values, so the scale is 2^(e - 128): the product of two
             // powers that are normal numbers, whatever e.
             let next = s.add_words(exponents, s.splat_words(1));
@@ -64,13 +65,14 @@ impl Format for Iq4Nl {
 
     #[inline(always)]
     unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+        let table = s.table(const { &biased(&IQ4, 128) });
+        let table = Self::Form::prepare(s, table);
         for group in 0..GROUPS {
             sink.look_ahead(group, GROUPS);
             let rows = rows.skip(18 * group);
             // SAFETY: the fields of a block of 18 bytes.
             let (scales, codes) = unsafe { (s.gather_halves(rows), s.transpose_16(rows.skip(2))) };
-            let table = const { biased(&IQ4, 128) };
-            sink.codes(s, group, 0, looked_up(s, codes, &table));
+            sink.codes(s, group, 0, looked_up(s, codes, table));
             sink.scales(s, group, 0, s.half_to_float(scales));
         }
     }

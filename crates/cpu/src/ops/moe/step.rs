@@ -369,7 +369,7 @@ impl<'a> MlpStep<'a> {
                 quantised: None,
             };
         }
-        let mut quantised = Quantised::zeros(rows, width);
+        let mut quantised = Quantised::unspecified(rows, width);
         let (groups, per_row) = quantised.groups_mut();
         for (values, groups) in values.chunks(width).zip(groups.chunks_mut(per_row)) {
             quantise_row(self.cpu.dispatch, values, groups);

@@ -1,0 +1,126 @@
+//! Blocks of a panel times one or two inputs, and how blocks are unpacked for more.
+
+use std::marker::PhantomData;
+
+use super::panel::{Format, GROUPS, Panel, Sink};
+use super::tile::{Dots, Input, InputsOf, Span, add_block, add_word, begin};
+use super::words::Rows;
+use crate::activations::ActivationGroup;
+use crate::simd::{Kernel, Simd};
+
+/// Unpacks blocks of a panel's rows.
+pub(crate) struct Unpack<'a, F> {
+    pub(crate) format: PhantomData<F>,
+    pub(crate) rows: Rows,
+    pub(crate) panel: &'a mut Panel,
+}
+
+impl<F: Format> Kernel for Unpack<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: whoever made this promised it.
+        unsafe { F::unpack(s, self.rows, self.panel) };
+    }
+}
+
+/// Adds the products of whole blocks with few inputs to outputs: codes are multiplied while they are in
+/// registers, instead of being stored and loaded.
+pub(crate) struct Direct<'a, F, const T: usize> {
+    pub(crate) format: PhantomData<F>,
+    pub(crate) rows: Rows,
+    pub(crate) blocks: usize,
+    /// `T` of them.
+    pub(crate) inputs: &'a [Input],
+    pub(crate) span: Span,
+    /// Room for factors and products; what is ahead of the first block.
+    pub(crate) panel: &'a mut Panel,
+}
+
+impl<F: Format, const T: usize> Kernel for Direct<'_, F, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let inputs = InputsOf::<T>::new(self.inputs, self.span);
+        // SAFETY: whoever made this promised that rows, inputs and outputs are as described.
+        unsafe {
+            let mut sums = inputs.load_sums(s);
+            let mut sink = Multiplied {
+                panel: self.panel,
+                inputs: inputs.groups,
+            };
+            for block in 0..self.blocks {
+                F::unpack(s, self.rows.skip(block * F::BYTES), &mut sink);
+                let (panel, groups) = (&*sink.panel, &sink.inputs);
+                add_block::<S, F::Form, T>(s, panel, GROUPS, groups, &sink, &mut sums);
+                for input in &mut sink.inputs {
+                    *input = input.wrapping_add(GROUPS);
+                }
+                sink.panel.ahead = sink.panel.ahead.wrapping_add(S::LANES * F::BYTES);
+            }
+            inputs.store_sums(s, sums);
+        }
+    }
+}
+
+/// A sink that keeps only the integer products of codes, in the place of the codes.
+struct Multiplied<'a, const T: usize> {
+    panel: &'a mut Panel,
+    inputs: [*const ActivationGroup; T],
+}
+
+impl<S: Simd, F: Format, const T: usize> Sink<S, F> for Multiplied<'_, T> {
+    #[inline(always)]
+    fn scales(&mut self, s: S, group: usize, part: usize, scales: S::F) {
+        self.panel.set_scales(s, group, part, scales);
+    }
+
+    #[inline(always)]
+    fn mins(&mut self, s: S, group: usize, part: usize, mins: S::F) {
+        self.panel.set_mins(s, group, part, mins);
+    }
+
+    #[inline(always)]
+    fn codes<const WORDS: usize>(&mut self, s: S, group: usize, part: usize, codes: [S::I; WORDS]) {
+        let mut inputs = self.inputs;
+        for input in &mut inputs {
+            *input = input.wrapping_add(group);
+        }
+        // SAFETY: inputs are as long as weights.
+        let dots = unsafe {
+            let mut dots = begin::<S, F::Form, T>(s, part, &inputs);
+            for word in 0..WORDS {
+                let at = part * WORDS + word;
+                add_word::<S, F::Form, T>(s, &mut dots, codes[word], at, &inputs);
+            }
+            dots
+        };
+        for t in 0..T {
+            self.panel.set_word(s, group, part * T + t, dots[t]);
+        }
+    }
+
+    #[inline(always)]
+    fn ahead(&self) -> *const u8 {
+        self.panel.ahead
+    }
+}
+
+impl<S: Simd, const T: usize> Dots<S, T> for Multiplied<'_, T> {
+    #[inline(always)]
+    fn part(
+        &self,
+        s: S,
+        group: usize,
+        part: usize,
+        _inputs: &[*const ActivationGroup; T],
+    ) -> [S::I; T] {
+        let mut dots = [s.splat_words(0); T];
+        for t in 0..T {
+            dots[t] = self.panel.word(s, group, part * T + t);
+        }
+        dots
+    }
+}
