@@ -30,26 +30,28 @@ pub(crate) struct ActivationGroup {
 /// The f32 values that take as much room as a group.
 const GROUP_FLOATS: usize = size_of::<ActivationGroup>() / size_of::<f32>();
 
-/// Rows of quantised values, each padded with zeros to whole groups, and at least as many of them
-/// as hold its values.
+/// Rows of quantised values, each padded with zeros to whole groups.
 #[derive(Debug)]
 pub(crate) struct Quantised {
     /// Holds the groups, from the first aligned place on: tensors pass their memory on.
     memory: Tensor,
     rows: usize,
     groups_per_row: usize,
+    /// From one row to the next.
+    stride: usize,
 }
 
 impl Quantised {
     /// Room for `rows` rows of `cols` values, of unspecified content.
     pub(crate) fn unspecified(rows: usize, cols: usize) -> Self {
+        let groups_per_row = cols.div_ceil(GROUP);
         // An odd number: rows that lie a multiple of 4 KiB apart would share the lines of a cache.
-        let groups_per_row = cols.div_ceil(GROUP) | 1;
-        let floats = (rows * groups_per_row + 1) * GROUP_FLOATS;
+        let stride = groups_per_row | 1;
         Self {
-            memory: Tensor::unspecified(1, floats),
+            memory: Tensor::unspecified(1, (rows * stride + 1) * GROUP_FLOATS),
             rows,
             groups_per_row,
+            stride,
         }
     }
 
@@ -58,16 +60,16 @@ impl Quantised {
     /// # Panics
     /// If there is no such row.
     pub(crate) fn row(&self, row: usize) -> &[ActivationGroup] {
-        &self.groups()[row * self.groups_per_row..][..self.groups_per_row]
+        &self.groups()[row * self.stride..][..self.groups_per_row]
     }
 
-    /// All groups, and how many a row has.
+    /// All groups, and how many of them lie between the beginnings of two rows: perhaps more than
+    /// a row needs.
     pub(crate) fn groups_mut(&mut self) -> (&mut [ActivationGroup], usize) {
         let floats = self.memory.data_mut();
         // SAFETY: as in `groups`.
         let (_, groups, _) = unsafe { floats.align_to_mut::<ActivationGroup>() };
-        let len = self.rows * self.groups_per_row;
-        (&mut groups[..len], self.groups_per_row)
+        (&mut groups[..self.rows * self.stride], self.stride)
     }
 
     fn groups(&self) -> &[ActivationGroup] {
@@ -75,7 +77,7 @@ impl Quantised {
         // SAFETY: any bits are a group, as any bits are floats; the slice is aligned and in range,
         // which `align_to` sees to.
         let (_, groups, _) = unsafe { floats.align_to::<ActivationGroup>() };
-        &groups[..self.rows * self.groups_per_row]
+        &groups[..self.rows * self.stride]
     }
 }
 
@@ -85,6 +87,7 @@ impl Clone for Quantised {
             memory: Tensor::unspecified(1, self.memory.cols()),
             rows: self.rows,
             groups_per_row: self.groups_per_row,
+            stride: self.stride,
         };
         copy.groups_mut().0.copy_from_slice(self.groups());
         copy
@@ -221,7 +224,7 @@ mod tests {
             .collect();
         let all: Vec<_> = every_dispatch().map(|d| quantised(d, &row)).collect();
         for other in &all[1..] {
-            for (a, b) in all[0].groups().iter().zip(other.groups()) {
+            for (a, b) in all[0].row(0).iter().zip(other.row(0)) {
                 assert_eq!((a.codes, a.scale, a.sum), (b.codes, b.scale, b.sum));
             }
         }

@@ -12,6 +12,8 @@ use crate::simd::{Kernel, Simd};
 pub(crate) struct Unpack<'a, F> {
     pub(crate) format: PhantomData<F>,
     pub(crate) rows: Rows,
+    /// At most as many as a panel takes.
+    pub(crate) blocks: usize,
     pub(crate) panel: &'a mut Panel,
 }
 
@@ -20,8 +22,12 @@ impl<F: Format> Kernel for Unpack<'_, F> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // SAFETY: whoever made this promised it.
-        unsafe { F::unpack(s, self.rows, self.panel) };
+        for block in 0..self.blocks {
+            self.panel.first_group = block * GROUPS;
+            // SAFETY: whoever made this promised it.
+            unsafe { F::unpack(s, self.rows.skip(block * F::BYTES), self.panel) };
+            self.panel.ahead = self.panel.ahead.wrapping_add(S::LANES * F::BYTES);
+        }
     }
 }
 

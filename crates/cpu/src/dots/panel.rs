@@ -123,35 +123,44 @@ fn prefetch(address: *const u8) {
     let _ = address;
 }
 
-/// A block in memory.
+/// Blocks that are unpacked before inputs are multiplied with them: few enough that they stay in the
+/// first cache, enough that loading and storing outputs costs little.
+pub(crate) const BLOCKS_AT_ONCE: usize = 4;
+
+const MOST_GROUPS: usize = GROUPS * BLOCKS_AT_ONCE;
+
+/// A few blocks in memory.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Panel {
     /// `[group, word, lane]` of four codes, in the form that products want.
-    codes: [u8; MAX_LANES * BLOCK],
+    codes: [u8; MAX_LANES * BLOCK * BLOCKS_AT_ONCE],
     /// `[group, part, lane]`
-    scales: [f32; MAX_LANES * GROUPS * 2],
+    scales: [f32; MAX_LANES * MOST_GROUPS * 2],
     /// `[group, part, lane]`, if the format has them.
-    mins: [f32; MAX_LANES * GROUPS * 2],
+    mins: [f32; MAX_LANES * MOST_GROUPS * 2],
     /// See [`Sink::ahead`].
     pub(crate) ahead: *const u8,
+    /// The first group of the block that is being unpacked.
+    pub(crate) first_group: usize,
 }
 
 impl Panel {
     /// Of unspecified content.
     pub(crate) fn new() -> Self {
         Self {
-            codes: [0; MAX_LANES * BLOCK],
-            scales: [0.0; MAX_LANES * GROUPS * 2],
-            mins: [0.0; MAX_LANES * GROUPS * 2],
+            codes: [0; MAX_LANES * BLOCK * BLOCKS_AT_ONCE],
+            scales: [0.0; MAX_LANES * MOST_GROUPS * 2],
+            mins: [0.0; MAX_LANES * MOST_GROUPS * 2],
             ahead: std::ptr::null(),
+            first_group: 0,
         }
     }
 
     /// The word `word` of group `group` of all rows.
     #[inline(always)]
     pub(crate) fn word<S: Simd>(&self, s: S, group: usize, word: usize) -> S::I {
-        assert!(group < GROUPS && word < GROUP_WORDS);
+        assert!(group < MOST_GROUPS && word < GROUP_WORDS);
         // SAFETY: within the codes, which are aligned to the largest vector.
         unsafe {
             let at = (group * GROUP_WORDS + word) * S::LANES * 4;
@@ -162,7 +171,7 @@ impl Panel {
     /// Stores any word in the place of codes.
     #[inline(always)]
     pub(crate) fn set_word<S: Simd>(&mut self, s: S, group: usize, word: usize, value: S::I) {
-        assert!(group < GROUPS && word < GROUP_WORDS);
+        assert!(group < MOST_GROUPS && word < GROUP_WORDS);
         // SAFETY: as in `word`.
         unsafe {
             let at = (group * GROUP_WORDS + word) * S::LANES * 4;
@@ -173,7 +182,7 @@ impl Panel {
     /// The scales of a part of a group.
     #[inline(always)]
     pub(crate) fn scales<S: Simd>(&self, s: S, group: usize, part: usize) -> S::F {
-        assert!(group < GROUPS && part < 2);
+        assert!(group < MOST_GROUPS && part < 2);
         // SAFETY: within the scales.
         unsafe { s.load(self.scales.as_ptr().add((group * 2 + part) * S::LANES)) }
     }
@@ -181,7 +190,7 @@ impl Panel {
     /// The minima of a part of a group.
     #[inline(always)]
     pub(crate) fn mins<S: Simd>(&self, s: S, group: usize, part: usize) -> S::F {
-        assert!(group < GROUPS && part < 2);
+        assert!(group < MOST_GROUPS && part < 2);
         // SAFETY: within the minima.
         unsafe { s.load(self.mins.as_ptr().add((group * 2 + part) * S::LANES)) }
     }
@@ -189,7 +198,7 @@ impl Panel {
     /// Stores the scales of a part.
     #[inline(always)]
     pub(crate) fn set_scales<S: Simd>(&mut self, s: S, group: usize, part: usize, scales: S::F) {
-        assert!(group < GROUPS && part < 2);
+        assert!(group < MOST_GROUPS && part < 2);
         let at = (group * 2 + part) * S::LANES;
         // SAFETY: within the scales.
         unsafe { s.store(self.scales.as_mut_ptr().add(at), scales) }
@@ -198,7 +207,7 @@ impl Panel {
     /// Stores the minima of a part.
     #[inline(always)]
     pub(crate) fn set_mins<S: Simd>(&mut self, s: S, group: usize, part: usize, mins: S::F) {
-        assert!(group < GROUPS && part < 2);
+        assert!(group < MOST_GROUPS && part < 2);
         let at = (group * 2 + part) * S::LANES;
         // SAFETY: within the minima.
         unsafe { s.store(self.mins.as_mut_ptr().add(at), mins) }
@@ -208,18 +217,23 @@ impl Panel {
 impl<S: Simd, F: Format> Sink<S, F> for Panel {
     #[inline(always)]
     fn scales(&mut self, s: S, group: usize, part: usize, scales: S::F) {
-        self.set_scales(s, group, part, scales);
+        self.set_scales(s, self.first_group + group, part, scales);
     }
 
     #[inline(always)]
     fn mins(&mut self, s: S, group: usize, part: usize, mins: S::F) {
-        self.set_mins(s, group, part, mins);
+        self.set_mins(s, self.first_group + group, part, mins);
     }
 
     #[inline(always)]
     fn codes<const WORDS: usize>(&mut self, s: S, group: usize, part: usize, codes: [S::I; WORDS]) {
         for word in 0..WORDS {
-            self.set_word(s, group, part * WORDS + word, codes[word]);
+            self.set_word(
+                s,
+                self.first_group + group,
+                part * WORDS + word,
+                codes[word],
+            );
         }
     }
 

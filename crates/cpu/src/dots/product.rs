@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use super::direct::{Direct, Unpack};
-use super::panel::{Format, GROUPS, Panel};
+use super::panel::{BLOCKS_AT_ONCE, Format, GROUPS, Panel};
 use super::tile::{Input, Span, Tiles};
 use super::words::Rows;
 use crate::activations::{ActivationGroup, Quantised};
@@ -140,23 +140,24 @@ unsafe fn multiply<F: Format>(
         1 if is_whole => direct::<F, 1>(dispatch, blocks, inputs, panel),
         2 if is_whole => direct::<F, 2>(dispatch, blocks, inputs, panel),
         _ => {
-            for block in 0..blocks.count {
+            for block in (0..blocks.count).step_by(BLOCKS_AT_ONCE) {
+                let count = BLOCKS_AT_ONCE.min(blocks.count - block);
                 dispatch.run(Unpack {
                     format: PhantomData::<F>,
                     rows: blocks.rows.skip(block * F::BYTES),
+                    blocks: count,
                     panel,
                 });
                 dispatch.run(Tiles {
                     form: PhantomData::<F::Form>,
                     panel,
-                    groups: blocks.groups,
+                    groups: (count - 1) * GROUPS + blocks.groups,
                     inputs,
                     span: Span {
                         group: blocks.span.group + block * GROUPS,
                         ..blocks.span
                     },
                 });
-                panel.ahead = panel.ahead.wrapping_add(dispatch.lanes() * F::BYTES);
             }
         }
     }
