@@ -7,6 +7,7 @@ pub mod bytes;
 pub mod dtype;
 pub mod gguf;
 pub mod hf;
+mod huge_pages;
 mod json;
 mod replace;
 pub mod residence;

@@ -2,7 +2,8 @@
 //!
 //! A file is mapped when it is opened. Before it is computed with, its pages are made present,
 //! all at once and by several threads: thousands of page faults in the middle of the first tokens
-//! cost more. Or its bytes are read into memory of our own, in huge pages.
+//! cost more. Or its bytes are read into memory of our own, in huge pages. What is mapped in small
+//! pages can be moved into huge ones later, which `huge_pages` decides.
 //!
 //! This crate starts no threads: the caller says how tasks are run ([`RunTasks`]).
 
@@ -28,7 +29,8 @@ pub struct LoadOptions {
     pub mmap: bool,
     /// Keep the bytes from being swapped out or dropped.
     pub mlock: bool,
-    /// Ask for huge pages.
+    /// Ask for huge pages. A mapped file is moved into them while it is used, if it is not locked
+    /// and there is memory for a copy.
     pub huge_pages: bool,
 }
 
