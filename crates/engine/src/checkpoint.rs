@@ -6,6 +6,7 @@ use tensor::{PageId, StateSnapshot};
 
 use crate::engine::{Engine, SequenceId};
 use crate::error::EngineError;
+use crate::held::Held;
 
 /// Pages held beside the sequences: by a checkpoint, the prefix cache, a parked sequence.
 ///
@@ -70,9 +71,12 @@ impl Engine {
     /// # Errors
     /// If there is no such sequence or the device fails.
     pub fn checkpoint(&mut self, id: SequenceId) -> Result<Checkpoint, EngineError> {
+        self.settle(id)?;
         let sequence = self.sequence(id)?;
         let state = Arc::new(self.runner.snapshot(sequence.state)?);
-        let (past, pages) = (sequence.past, sequence.pages.clone());
+        let past = sequence.past;
+        // Pages behind that were for tokens that did not stay.
+        let pages = sequence.pages[..past.div_ceil(self.page_tokens())].to_vec();
         let pages = self.lend(pages);
         Ok(Checkpoint { past, pages, state })
     }
@@ -93,6 +97,7 @@ impl Engine {
     pub fn restore(&mut self, id: SequenceId, point: &Checkpoint) -> Result<(), EngineError> {
         let state = self.sequence(id)?.state;
         self.runner.restore(state, &point.state)?;
+        self.sequence_mut(id)?.held = Held::Nothing;
         self.replace_pages(id, point.past, point.pages.0.clone())
     }
 

@@ -84,6 +84,7 @@ impl Generation {
             sequence: self.sequence,
             tokens: chunk,
             logits,
+            hold: false,
         };
         self.logits = take_logits(engine.step(&[work])?);
         self.prefilled += count;
@@ -122,6 +123,7 @@ impl Generation {
                 sequence: self.sequence,
                 tokens: vec![token],
                 logits: vec![0],
+                hold: false,
             };
             self.logits = take_logits(engine.step(&[work])?);
             self.pending = None;

@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod event;
 mod generation;
+mod held;
 pub mod open;
 mod pages;
 mod request;

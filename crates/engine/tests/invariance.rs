@@ -128,6 +128,7 @@ impl Neighbours {
                     sequence,
                     tokens,
                     logits: vec![0],
+                    hold: false,
                 });
             }
         }
@@ -155,6 +156,7 @@ fn take(engine: &mut Engine, prompt: &[u32], road: Road) -> (Vec<u32>, Vec<f32>)
                 sequence,
                 logits: vec![tokens.len() - 1],
                 tokens,
+                hold: false,
             },
         );
     }
@@ -172,6 +174,7 @@ fn take(engine: &mut Engine, prompt: &[u32], road: Road) -> (Vec<u32>, Vec<f32>)
                 sequence,
                 tokens: vec![token],
                 logits: vec![0],
+                hold: false,
             },
         );
     }
@@ -190,6 +193,7 @@ fn wander(engine: &mut Engine, sequence: SequenceId, detour: Detour, astray: &[u
         sequence,
         tokens: astray.iter().map(|t| t ^ 1).collect(),
         logits: vec![],
+        hold: false,
     };
     match detour {
         Detour::None => sequence,
