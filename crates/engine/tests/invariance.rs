@@ -91,6 +91,7 @@ fn load(opened: &OpenedModel, threads: usize, kv: DType) -> Engine {
         total_tokens: 8 * 256,
         sequences: 8,
         kv: KvTypes::both(kv),
+        held_rows: 0,
     };
     let backend = match threads {
         0 => BackendChoice::Reference(Reference::default()),
