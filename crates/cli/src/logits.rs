@@ -61,7 +61,6 @@ pub(crate) fn run(args: &LogitsArgs, global: &Global) -> anyhow::Result<()> {
             sequence,
             tokens: chunk.to_vec(),
             logits: rows,
-            hold: false,
         }])?;
         outputs
             .iter()
@@ -85,7 +84,6 @@ pub(crate) fn run(args: &LogitsArgs, global: &Global) -> anyhow::Result<()> {
                 sequence,
                 tokens: vec![token],
                 logits: vec![0],
-                hold: false,
             }])?;
             last = outputs[0].data().to_vec();
             chosen.push(token);

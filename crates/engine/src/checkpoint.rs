@@ -6,7 +6,6 @@ use tensor::{PageId, StateSnapshot};
 
 use crate::engine::{Engine, SequenceId};
 use crate::error::EngineError;
-use crate::held::Held;
 
 /// Pages held beside the sequences: by a checkpoint, the prefix cache, a parked sequence.
 ///
@@ -71,12 +70,9 @@ impl Engine {
     /// # Errors
     /// If there is no such sequence or the device fails.
     pub fn checkpoint(&mut self, id: SequenceId) -> Result<Checkpoint, EngineError> {
-        self.settle(id)?;
         let sequence = self.sequence(id)?;
         let state = Arc::new(self.runner.snapshot(sequence.state)?);
-        let past = sequence.past;
-        // Pages behind that were for tokens that did not stay.
-        let pages = sequence.pages[..past.div_ceil(self.page_tokens())].to_vec();
+        let (past, pages) = (sequence.past, sequence.pages.clone());
         let pages = self.lend(pages);
         Ok(Checkpoint { past, pages, state })
     }
@@ -97,7 +93,6 @@ impl Engine {
     pub fn restore(&mut self, id: SequenceId, point: &Checkpoint) -> Result<(), EngineError> {
         let state = self.sequence(id)?.state;
         self.runner.restore(state, &point.state)?;
-        self.sequence_mut(id)?.held = Held::Nothing;
         self.replace_pages(id, point.past, point.pages.0.clone())
     }
 

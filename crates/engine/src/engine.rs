@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use tensor::{Batch, MemoryLayout, PageId, Span, StateId, Tensor};
 
 use crate::error::EngineError;
-use crate::held::Held;
 use crate::pages::Pool;
 use crate::runner::{Runner, Wanted};
 
@@ -22,21 +21,6 @@ pub struct Work {
     pub tokens: Vec<u32>,
     /// Which of these tokens' logits are wanted (indices into `tokens`).
     pub logits: Vec<usize>,
-    /// Whether it is not known yet which of these tokens stay: [`Engine::keep`] tells. At most
-    /// [`Engine::held_rows`] tokens.
-    pub hold: bool,
-}
-
-impl Work {
-    /// Tokens that stay.
-    pub fn new(sequence: SequenceId, tokens: Vec<u32>, logits: Vec<usize>) -> Self {
-        Self {
-            sequence,
-            tokens,
-            logits,
-            hold: false,
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -45,8 +29,6 @@ pub(crate) struct Sequence {
     pub(crate) past: usize,
     pub(crate) pages: Vec<PageId>,
     pub(crate) state: StateId,
-    /// What the device holds back beside the state.
-    pub(crate) held: Held,
 }
 
 /// A model, its memory and the sequences in it.
@@ -60,7 +42,6 @@ pub struct Engine {
     page_tokens: usize,
     page_bytes: usize,
     state_bytes: usize,
-    held_rows: usize,
 }
 
 impl Engine {
@@ -85,7 +66,6 @@ impl Engine {
             page_tokens: layout.page_tokens,
             page_bytes: layout.page_bytes()?,
             state_bytes: layout.state_bytes(),
-            held_rows: layout.held_rows,
         })
     }
 
@@ -112,11 +92,6 @@ impl Engine {
     /// The bytes of a sequence's recurrent state.
     pub fn state_bytes(&self) -> usize {
         self.state_bytes
-    }
-
-    /// The most tokens of a [`Work`] that is held.
-    pub fn held_rows(&self) -> usize {
-        self.held_rows
     }
 
     /// Pages: free, and all.
@@ -184,7 +159,6 @@ impl Engine {
             past: 0,
             pages: Vec::new(),
             state,
-            held: Held::default(),
         }))
     }
 
@@ -210,7 +184,6 @@ impl Engine {
     /// # Errors
     /// If there is no such sequence or no state is free.
     pub fn fork(&mut self, id: SequenceId) -> Result<SequenceId, EngineError> {
-        self.settle(id)?;
         let parent = self
             .sequences
             .get(&id)
@@ -219,23 +192,16 @@ impl Engine {
             .pool
             .take_state()
             .ok_or(EngineError::OutOfMemory { what: "state" })?;
-        let (past, from) = (parent.past, parent.state);
-        // Pages behind that were for tokens that did not stay.
-        let pages = parent.pages[..past.div_ceil(self.page_tokens)].to_vec();
+        let (past, pages, from) = (parent.past, parent.pages.clone(), parent.state);
         self.runner.copy_state(from, state)?;
         pages.iter().for_each(|&page| self.pool.hold(page));
-        Ok(self.insert(Sequence {
-            past,
-            pages,
-            state,
-            held: Held::default(),
-        }))
+        Ok(self.insert(Sequence { past, pages, state }))
     }
 
     /// Runs new tokens of any number of sequences and returns the logits asked for: for each
     /// entry of `work` a tensor `[logits, vocabulary]`. On an error no sequence has moved on;
     /// after [`EngineError::Op`], those in the step are to be ended, since the device may have
-    /// stopped half way. Tokens that are held back count only once [`Engine::keep`] says so.
+    /// stopped half way.
     ///
     /// # Errors
     /// If a sequence is unknown, listed twice or would outgrow the context, a token is outside the
@@ -254,28 +220,21 @@ impl Engine {
             sequence,
             tokens,
             logits,
-            hold,
         } in work
         {
-            let Sequence {
-                past,
-                pages,
-                state,
-                held,
-            } = &self.sequences[sequence];
+            let Sequence { past, pages, state } = &self.sequences[sequence];
             let first = batch.rows();
             rows.extend(logits.iter().map(|at| first + at));
-            let replay = held.replay();
-            batch.push_speculative(tokens, *past, pages.clone(), *state, replay, *hold);
+            batch.push_text(tokens, *past, pages.clone(), *state);
         }
         let wanted = Wanted {
             logits: &rows,
             hidden: &[],
         };
         let all = self.runner.forward(&batch, wanted)?.logits;
-        for (work, Span { rows, .. }) in work.iter().zip(&batch.spans) {
-            if let Some(sequence) = self.sequences.get_mut(&work.sequence) {
-                sequence.ran(rows.len(), work.hold);
+        for (Work { sequence, .. }, Span { rows, .. }) in work.iter().zip(&batch.spans) {
+            if let Some(sequence) = self.sequences.get_mut(sequence) {
+                sequence.past += rows.len();
             }
         }
         // Nothing is copied for a sequence alone.
@@ -315,16 +274,9 @@ impl Engine {
                 sequence,
                 tokens,
                 logits,
-                hold,
             },
         ) in work.iter().enumerate()
         {
-            if *hold && tokens.len() > self.held_rows {
-                return Err(EngineError::TooManyHeld {
-                    count: tokens.len(),
-                    most: self.held_rows,
-                });
-            }
             let wanted = self.tokens(*sequence)? + tokens.len();
             if wanted > self.context {
                 return Err(EngineError::ContextFull {
@@ -389,7 +341,7 @@ impl Engine {
             .ok_or(EngineError::NoSuchSequence(id))
     }
 
-    pub(crate) fn sequence_mut(&mut self, id: SequenceId) -> Result<&mut Sequence, EngineError> {
+    fn sequence_mut(&mut self, id: SequenceId) -> Result<&mut Sequence, EngineError> {
         self.sequences
             .get_mut(&id)
             .ok_or(EngineError::NoSuchSequence(id))

@@ -42,22 +42,6 @@ pub enum EngineError {
     /// The same sequence twice in one step.
     #[error("{0:?} appears twice in one step")]
     Twice(SequenceId),
-    /// More tokens are said to stay than were held back.
-    #[error("{count} tokens cannot stay where {held} were held back")]
-    NotHeld {
-        /// How many are said to stay.
-        count: usize,
-        /// How many were held back.
-        held: usize,
-    },
-    /// More tokens are to be held back than a state has room for.
-    #[error("{count} tokens cannot be held back; the memory was made for {most}")]
-    TooManyHeld {
-        /// How many.
-        count: usize,
-        /// The most.
-        most: usize,
-    },
     /// The backend failed.
     #[error(transparent)]
     Op(#[from] OpError),

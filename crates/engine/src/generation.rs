@@ -84,7 +84,6 @@ impl Generation {
             sequence: self.sequence,
             tokens: chunk,
             logits,
-            hold: false,
         };
         self.logits = take_logits(engine.step(&[work])?);
         self.prefilled += count;
@@ -123,7 +122,6 @@ impl Generation {
                 sequence: self.sequence,
                 tokens: vec![token],
                 logits: vec![0],
-                hold: false,
             };
             self.logits = take_logits(engine.step(&[work])?);
             self.pending = None;

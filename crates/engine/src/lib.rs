@@ -11,7 +11,6 @@ mod engine;
 mod error;
 mod event;
 mod generation;
-mod held;
 pub mod open;
 mod pages;
 mod request;

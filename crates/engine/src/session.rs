@@ -60,7 +60,6 @@ impl Session {
                 sequence: self.sequence,
                 tokens,
                 logits: Vec::new(),
-                hold: false,
             }])?;
             self.tokens.extend_from_slice(chunk);
         }

@@ -34,9 +34,6 @@ pub struct EngineSettings {
     pub sequences: usize,
     /// How keys and values are stored.
     pub kv: KvTypes,
-    /// The most tokens of a sequence that can be run before it is known whether they stay: one
-    /// more than drafts; 0 for no speculation.
-    pub held_rows: usize,
 }
 
 /// Tokens per page: small enough that forks copy little, large enough that tables stay short.
@@ -50,7 +47,6 @@ impl EngineSettings {
             total_tokens: context,
             sequences: 1,
             kv: KvTypes::both(DType::F16),
-            held_rows: 0,
         }
     }
 
@@ -58,16 +54,12 @@ impl EngineSettings {
     pub fn layout(&self, config: &Config) -> MemoryLayout {
         // One page more per sequence: each one's last page is partly filled.
         let pages = self.total_tokens.max(self.context).div_ceil(PAGE_TOKENS) + self.sequences;
-        let layout = config.memory_layout(
+        config.memory_layout(
             self.kv.key,
             self.kv.value,
             PAGE_TOKENS,
             pages,
             self.sequences,
-        );
-        MemoryLayout {
-            held_rows: self.held_rows,
-            ..layout
-        }
+        )
     }
 }

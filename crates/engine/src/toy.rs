@@ -10,19 +10,13 @@ use tensor::{
     StateSnapshot, Tensor,
 };
 
-use crate::drafter::{Drafter, ToDraft};
-use crate::engine::{Engine, SequenceId};
-use crate::error::EngineError;
+use crate::engine::Engine;
 use crate::runner::{Outputs, Runner, Wanted};
-use crate::sampling::argmax;
 
 /// Tokens are below this.
 pub(crate) const VOCABULARY: usize = 24;
 /// A token on which the device fails.
 pub(crate) const POISON: u32 = 23;
-
-/// How many rows its states hold back.
-pub(crate) const HELD_ROWS: usize = 5;
 
 /// The sizes of a toy's memory.
 #[derive(Debug, Clone, Copy)]
@@ -56,13 +50,12 @@ pub(crate) fn engine(size: ToySize) -> Engine {
             order: HeadOrder::Grouped,
         },
         states: size.states,
-        held_rows: HELD_ROWS,
+        held_rows: 0,
     };
     let toy = Toy {
         page_tokens: size.page_tokens,
         pages: vec![vec![u64::MAX; size.page_tokens]; size.pages],
         states: vec![u64::MAX; size.states],
-        held: vec![Vec::new(); size.states],
     };
     Engine::new(Box::new(toy), &layout, size.context, VOCABULARY).expect("f32 holds everything")
 }
@@ -114,18 +107,6 @@ struct Toy {
     page_tokens: usize,
     pages: Vec<Vec<u64>>,
     states: Vec<u64>,
-    /// Per state, the tokens of rows that were not applied to it.
-    held: Vec<Vec<u32>>,
-}
-
-impl Toy {
-    /// The state itself, with nothing held back.
-    fn settled(&self, state: StateId) -> Result<u64, OpError> {
-        match self.held[state.0 as usize].as_slice() {
-            [] => Ok(self.states[state.0 as usize]),
-            held => Err(OpError::Memory(format!("{} rows are held", held.len()))),
-        }
-    }
 }
 
 impl Runner for Toy {
@@ -143,8 +124,6 @@ impl Runner for Toy {
         }
         let mut all = vec![Vec::new(); batch.rows()];
         for span in &batch.spans {
-            self.settle(span.state, span.replay)?;
-            let before = self.states[span.state.0 as usize];
             for row in span.rows.clone() {
                 let token = batch.tokens[row];
                 let at = span.past + row - span.rows.start;
@@ -160,11 +139,6 @@ impl Runner for Toy {
                     };
                     all[row] = logits(*state, (0..=at).map(entry));
                 }
-            }
-            if span.hold {
-                assert!(span.rows.len() <= HELD_ROWS);
-                self.states[span.state.0 as usize] = before;
-                self.held[span.state.0 as usize] = batch.tokens[span.rows.clone()].to_vec();
             }
         }
         let data = rows.iter().flat_map(|&row| all[row].clone()).collect();
@@ -185,27 +159,17 @@ impl Runner for Toy {
         })
     }
 
-    fn settle(&mut self, state: StateId, rows: usize) -> Result<(), OpError> {
-        let held = std::mem::take(&mut self.held[state.0 as usize]);
-        let staying = held
-            .get(..rows)
-            .ok_or_else(|| OpError::Memory(format!("{rows} rows of {} cannot stay", held.len())))?;
-        let state = &mut self.states[state.0 as usize];
-        *state = staying
-            .iter()
-            .fold(*state, |state, &token| next_state(state, token));
+    fn settle(&mut self, _: StateId, _: usize) -> Result<(), OpError> {
         Ok(())
     }
 
     fn clear_state(&mut self, state: StateId) -> Result<(), OpError> {
         self.states[state.0 as usize] = EMPTY;
-        self.held[state.0 as usize].clear();
         Ok(())
     }
 
     fn copy_state(&mut self, from: StateId, to: StateId) -> Result<(), OpError> {
-        self.states[to.0 as usize] = self.settled(from)?;
-        self.held[to.0 as usize].clear();
+        self.states[to.0 as usize] = self.states[from.0 as usize];
         Ok(())
     }
 
@@ -226,7 +190,7 @@ impl Runner for Toy {
     }
 
     fn snapshot(&self, state: StateId) -> Result<StateSnapshot, OpError> {
-        let state = self.settled(state)?;
+        let state = self.states[state.0 as usize];
         // 16 bits fit an f32 exactly.
         let part = |index: u32| (state >> (16 * index) & 0xFFFF) as f32;
         Ok(StateSnapshot {
@@ -235,51 +199,8 @@ impl Runner for Toy {
     }
 
     fn restore(&mut self, state: StateId, snapshot: &StateSnapshot) -> Result<(), OpError> {
-        self.held[state.0 as usize].clear();
         let values = snapshot.values.iter().rev();
         self.states[state.0 as usize] = values.fold(0, |x, &part| x << 16 | part as u64);
         Ok(())
     }
-}
-
-/// Drafts that are sometimes right: the most likely tokens, some of them spoiled.
-pub(crate) struct Guesser {
-    /// How many of 8 drafts are spoiled.
-    pub(crate) spoiled: u64,
-    pub(crate) told: u64,
-}
-
-impl Drafter for Guesser {
-    fn draft(
-        &mut self,
-        engine: &mut Engine,
-        sequences: &[ToDraft<'_>],
-    ) -> Result<Vec<Vec<u32>>, EngineError> {
-        let guess = |to_draft: &ToDraft<'_>| {
-            assert_eq!(
-                engine.tokens(to_draft.sequence).ok(),
-                Some(to_draft.tokens.len() - 1)
-            );
-            let mut tokens = to_draft.tokens.to_vec();
-            let count = (mix(self.told, tokens.len() as u64) % 5) as usize;
-            for _ in 0..count.min(to_draft.most) {
-                let likely = argmax(&logits_behind(&tokens));
-                let is_spoiled = mix(self.told, tokens.len() as u64 + 99) % 8 < self.spoiled;
-                tokens.push(if is_spoiled {
-                    (likely + 1) % 20
-                } else {
-                    likely
-                });
-            }
-            tokens.split_off(to_draft.tokens.len())
-        };
-        Ok(sequences.iter().map(guess).collect())
-    }
-
-    fn verified(&mut self, _: SequenceId, drafted: usize, accepted: usize) {
-        assert!(accepted <= drafted);
-        self.told += 1;
-    }
-
-    fn forget(&mut self, _: SequenceId) {}
 }

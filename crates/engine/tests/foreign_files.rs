@@ -25,7 +25,6 @@ fn logits(opened: &OpenedModel, backend: BackendChoice, prompt: &[u32]) -> Vec<f
         sequence,
         tokens: prompt.to_vec(),
         logits,
-        hold: false,
     };
     engine.step(&[work]).unwrap().remove(0).into_vec()
 }

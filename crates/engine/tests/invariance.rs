@@ -91,7 +91,6 @@ fn load(opened: &OpenedModel, threads: usize, kv: DType) -> Engine {
         total_tokens: 8 * 256,
         sequences: 8,
         kv: KvTypes::both(kv),
-        held_rows: 0,
     };
     let backend = match threads {
         0 => BackendChoice::Reference(Reference::default()),
@@ -129,7 +128,6 @@ impl Neighbours {
                     sequence,
                     tokens,
                     logits: vec![0],
-                    hold: false,
                 });
             }
         }
@@ -157,7 +155,6 @@ fn take(engine: &mut Engine, prompt: &[u32], road: Road) -> (Vec<u32>, Vec<f32>)
                 sequence,
                 logits: vec![tokens.len() - 1],
                 tokens,
-                hold: false,
             },
         );
     }
@@ -175,7 +172,6 @@ fn take(engine: &mut Engine, prompt: &[u32], road: Road) -> (Vec<u32>, Vec<f32>)
                 sequence,
                 tokens: vec![token],
                 logits: vec![0],
-                hold: false,
             },
         );
     }
@@ -194,7 +190,6 @@ fn wander(engine: &mut Engine, sequence: SequenceId, detour: Detour, astray: &[u
         sequence,
         tokens: astray.iter().map(|t| t ^ 1).collect(),
         logits: vec![],
-        hold: false,
     };
     match detour {
         Detour::None => sequence,

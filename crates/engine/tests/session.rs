@@ -32,7 +32,6 @@ fn ask(engine: &mut Engine, session: &mut Session, prompt: &[u32]) -> (usize, Ve
         sequence: session.sequence(),
         tokens: vec![*last],
         logits: vec![0],
-        hold: false,
     };
     let logits = engine.step(&[work]).unwrap().remove(0).into_vec();
     session.ran(&[*last]);
@@ -84,7 +83,6 @@ fn tokens_that_the_session_was_not_told_of_are_not_built_on() {
         sequence: session.sequence(),
         tokens: vec![9, 9],
         logits: vec![],
-        hold: false,
     };
     engine.step(&[stray]).unwrap();
     let grown: Vec<u32> = (10..60).collect();

@@ -98,7 +98,6 @@ fn answers(engine: &mut Engine, prompts: &[Vec<u32>], stop: &[u32]) -> Vec<(Vec<
                 sequence: *sequence,
                 tokens: next.clone(),
                 logits: vec![next.len() - 1],
-                hold: false,
             })
             .collect();
         let outputs = engine.step(&work).unwrap();

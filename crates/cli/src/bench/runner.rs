@@ -325,6 +325,5 @@ pub(super) fn work(sequence: SequenceId, tokens: &[u32], wants_logits: bool) -> 
         sequence,
         tokens: tokens.to_vec(),
         logits,
-        hold: false,
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use tensor::Tensor;
 
-use crate::cache::{BoundaryKind, Key};
+use crate::cache::BoundaryKind;
 use crate::engine::SequenceId;
 use crate::error::EngineError;
 use crate::event::{Event, FinishReason};
 use crate::request::RequestId;
 
 use super::Scheduler;
-use super::chooser::{Chooser, Chosen};
+use super::chooser::Chooser;
 use super::run::Part;
 use super::stream::{Parked, ParkedPages, Place, Stream, StreamId};
 
@@ -108,8 +108,7 @@ impl Scheduler {
             if self.requests[&request].limits.max_tokens == Some(0) {
                 self.finish(id, FinishReason::Length)?;
             } else {
-                let end = self.choose(id, logits).end;
-                self.go_on(id, end)?;
+                self.choose(id, logits)?;
             }
         }
         Ok(())
@@ -149,75 +148,63 @@ impl Scheduler {
         id
     }
 
-    /// Chooses a token from each row until one is not the drafted one. What was run behind that
-    /// was never there.
+    /// Chooses a token from each row until one is not the drafted one.
     fn verify(&mut self, part: &Part, logits: &Tensor) -> Result<(), EngineError> {
         let id = part.stream;
         let drafted = part.drafts.len();
-        let (mut accepted, mut end) = (0, None);
+        let mut accepted = 0;
         loop {
-            let chosen = self.choose(id, logits.row(accepted));
-            end = end.or(chosen.end);
-            let is_draft = part.drafts.get(accepted) == Some(&chosen.token);
-            // Behind a token before which the state is to be kept, no draft counts.
-            if end.is_some() || !is_draft || self.is_kept_before(id, chosen.token) {
+            let is_running = self.choose(id, logits.row(accepted))?;
+            let Some(stream) = self.streams.get(&id).filter(|_| is_running) else {
+                break;
+            };
+            let last = stream.tokens.last();
+            if accepted == drafted || last != Some(&part.drafts[accepted]) {
                 break;
             }
             accepted += 1;
         }
-        let stream = self.stream_mut(id);
+        debug_assert_eq!(drafted, 0, "drafts need rows that can be taken back");
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Ok(());
+        };
         stream.usage.drafted += drafted;
         stream.usage.accepted += accepted;
-        if let (true, Some(sequence)) = (drafted > 0, stream.sequence()) {
-            self.engine.keep(sequence, part.rows + accepted)?;
-            if let Some(drafter) = &mut self.drafter {
-                drafter.verified(sequence, drafted, accepted);
-            }
-        }
-        self.go_on(id, end)
-    }
-
-    /// Chooses a stream's next token.
-    fn choose(&mut self, id: StreamId, logits: &[f32]) -> Chosen {
-        let context = self.engine.context();
-        let stream = self.stream_mut(id);
-        let mut chosen = stream.chooser.choose(logits);
-        if !chosen.is_shown {
-            return chosen;
-        }
-        let (request, choice) = (stream.request, stream.choice);
-        stream.tokens.push(chosen.token);
-        stream.keys.push(Key::text(chosen.token));
-        stream.usage.generated += 1;
-        // The token has a place in the context only if it is run.
-        if stream.tokens.len() > context {
-            chosen.end.get_or_insert(FinishReason::ContextFull);
-        }
-        self.metrics.generated += 1;
-        self.events.push(Event::Token {
-            request,
-            choice,
-            token: chosen.token,
-            logprobs: chosen.logprobs.take(),
-        });
-        chosen
-    }
-
-    fn is_kept_before(&self, id: StreamId, token: u32) -> bool {
-        let request = self.stream(id).request;
-        self.requests[&request].keep_before.contains(&token)
-    }
-
-    /// Ends a stream or lets it go on with its last token.
-    fn go_on(&mut self, id: StreamId, end: Option<FinishReason>) -> Result<(), EngineError> {
-        if let Some(reason) = end {
-            return self.finish(id, reason);
-        }
-        let last = self.stream(id).tokens.last().copied();
-        if last.is_some_and(|token| self.is_kept_before(id, token)) {
-            self.keep(id, BoundaryKind::StartOfToolCall, None)?;
+        if let (Some(sequence), Some(drafter)) = (stream.sequence(), &mut self.drafter) {
+            drafter.verified(sequence, drafted, accepted);
         }
         Ok(())
+    }
+
+    /// Chooses a stream's next token. Returns whether the stream goes on.
+    fn choose(&mut self, id: StreamId, logits: &[f32]) -> Result<bool, EngineError> {
+        let context = self.engine.context();
+        let stream = self.stream_mut(id);
+        let chosen = stream.chooser.choose(logits);
+        let (request, choice) = (stream.request, stream.choice);
+        if chosen.is_shown {
+            stream.tokens.push(chosen.token);
+            stream.keys.push(crate::cache::Key::text(chosen.token));
+            stream.usage.generated += 1;
+            self.metrics.generated += 1;
+            self.events.push(Event::Token {
+                request,
+                choice,
+                token: chosen.token,
+                logprobs: chosen.logprobs,
+            });
+        }
+        // The token has a place in the context only if it is run.
+        let is_full = self.stream(id).tokens.len() > context;
+        let end = chosen.end.or(is_full.then_some(FinishReason::ContextFull));
+        if let Some(reason) = end {
+            self.finish(id, reason)?;
+            return Ok(false);
+        }
+        if self.requests[&request].keep_before.contains(&chosen.token) {
+            self.keep(id, BoundaryKind::StartOfToolCall, None)?;
+        }
+        Ok(true)
     }
 
     /// Ends one answer.

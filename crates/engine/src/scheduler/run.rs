@@ -71,7 +71,6 @@ impl Scheduler {
         let Some(drafter) = &mut self.drafter else {
             return Ok(());
         };
-        let held_rows = self.engine.held_rows();
         let mut spare = self.settings.batch_tokens;
         spare = spare.saturating_sub(parts.iter().map(|part| part.rows).sum());
         let mut to_draft = Vec::new();
@@ -83,7 +82,7 @@ impl Scheduler {
             let left = request.limits.max_tokens.map_or(usize::MAX, |most| {
                 most.saturating_sub(stream.generated() + 1)
             });
-            let most = spare.min(room).min(left).min(held_rows.saturating_sub(1));
+            let most = spare.min(room).min(left);
             let is_answering = part.rows == 1 && part.is_complete && stream.generated() > 0;
             if let Some(sequence) = stream.sequence()
                 && request.speculation
@@ -102,34 +101,10 @@ impl Scheduler {
             return Ok(());
         }
         let drafts = drafter.draft(&mut self.engine, &to_draft)?;
-        for (drafts, to_draft) in drafts.iter().zip(&to_draft) {
-            debug_assert!(drafts.len() <= to_draft.most, "no more than can be used");
-        }
         for (at, mut drafts) in whose.into_iter().zip(drafts) {
             drafts.truncate(spare);
             spare -= drafts.len();
             parts[at].drafts = drafts;
-        }
-        self.drop_drafts_without_room(parts)
-    }
-
-    /// Nobody makes room for drafts: they are run if pages are free anyway.
-    fn drop_drafts_without_room(&self, parts: &mut [Part]) -> Result<(), EngineError> {
-        let pages = |part: &Part, drafts: usize| match self.stream(part.stream).sequence() {
-            Some(sequence) => self.engine.pages_for(sequence, part.rows + drafts),
-            None => Ok(0),
-        };
-        let mut free = self.engine.pages().0;
-        for part in parts.iter() {
-            free = free.saturating_sub(pages(part, 0)?);
-        }
-        for part in parts.iter_mut() {
-            let more = pages(part, part.drafts.len())? - pages(part, 0)?;
-            if more > free {
-                part.drafts.clear();
-            } else {
-                free -= more;
-            }
         }
         Ok(())
     }
@@ -150,7 +125,6 @@ impl Scheduler {
                 sequence,
                 tokens,
                 logits,
-                hold: !part.drafts.is_empty(),
             }
         };
         parts.iter().map(work).collect()

@@ -75,13 +75,6 @@ impl Bench {
         }
     }
 
-    /// With drafts, so many of 8 of them wrong.
-    pub(super) fn guessing(mut self, spoiled: u64) -> Self {
-        let guesser = toy::Guesser { spoiled, told: 0 };
-        self.scheduler = self.scheduler.with_drafter(Box::new(guesser));
-        self
-    }
-
     pub(super) fn submit(&mut self, request: Request) -> RequestId {
         self.scheduler.submit(request).expect("a good request")
     }

@@ -250,24 +250,3 @@ fn a_request_that_breaks_the_device_ends_alone() {
     check_answers(&good, &bench.outcomes[&after], SMALL.context);
     bench.assert_all_is_free();
 }
-
-#[test]
-fn drafts_that_are_right_save_steps() {
-    let steps = |spoiled: Option<u64>| {
-        let mut bench = Bench::new(SMALL, settings());
-        if let Some(spoiled) = spoiled {
-            bench = bench.guessing(spoiled);
-        }
-        let request = request(prompt(1, 10), 60);
-        let outcome = bench.answer(request.clone());
-        check_answers(&request, &outcome, SMALL.context);
-        let usage = outcome.ends[&0].1;
-        let right = spoiled.map_or(0, |spoiled| if spoiled == 0 { usage.drafted } else { 0 });
-        assert_eq!(usage.accepted, right, "{usage:?}");
-        bench.assert_all_is_free();
-        bench.steps
-    };
-    let plain = steps(None);
-    assert_eq!(steps(Some(8)), plain, "wrong drafts cost no steps");
-    assert!(steps(Some(0)) < plain / 2, "right ones save them");
-}
