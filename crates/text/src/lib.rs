@@ -3,8 +3,8 @@
 //!
 //! A request's way in: [`ChatTemplate`] renders its messages into one prompt, [`Tokenizer`] turns
 //! the prompt into token ids ([`prompt`] does both at once). The way out: [`StreamDecoder`] turns
-//! ids into text as they come, [`ReasoningSplitter`] tells thinking from answer, and
-//! [`parse_tool_calls`] finds the calls in an answer.
+//! ids into text as they come, and [`OutputParser`] tells in it reasoning, answer and calls of
+//! tools.
 //!
 //! Holds no tensors, opens no sockets and starts no threads.
 
@@ -13,7 +13,7 @@ pub mod prompt;
 pub mod template;
 pub mod tokenizer;
 
-pub use output::{Answer, Part, PartKind, ReasoningSplitter, ToolCall, parse_tool_calls};
+pub use output::{Output, OutputEvent, OutputOptions, OutputParser, ToolCall};
 pub use prompt::{Prompt, PromptError};
 pub use template::{ChatRequest, ChatTemplate, Message, TemplateError, ThinkingState};
 pub use tokenizer::{

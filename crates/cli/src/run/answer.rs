@@ -8,7 +8,8 @@ use engine::{
     TokenRules,
 };
 use serde_json::{Value, json};
-use text::output::{Part, PartKind, ReasoningSplitter, parse_tool_calls};
+use text::output::{Ending, Output, OutputEvent, OutputOptions, OutputParser};
+use text::template::{FunctionCall, MessageToolCall};
 use text::tokenizer::Decode;
 use text::{
     ChatRequest, ChatTemplate, Message, Prompt, SpecialTokens, StreamDecoder, ThinkingState,
@@ -44,8 +45,7 @@ enum End {
 
 /// One answer with its figures.
 pub(super) struct Answer {
-    reasoning: String,
-    content: String,
+    output: Output,
     tokens: Vec<u32>,
     prompt_tokens: usize,
     cached_tokens: usize,
@@ -53,7 +53,6 @@ pub(super) struct Answer {
     decode: Duration,
     first_token: Duration,
     end: End,
-    tools: Vec<Value>,
 }
 
 impl Conversation {
@@ -178,8 +177,7 @@ impl Conversation {
                 interrupt::check().is_ok()
             })?;
         let mut answer = Answer {
-            reasoning: String::new(),
-            content: String::new(),
+            output: Output::default(),
             tokens: Vec::new(),
             prompt_tokens: prompt.len(),
             cached_tokens: cached,
@@ -187,7 +185,6 @@ impl Conversation {
             decode: Duration::ZERO,
             first_token: Duration::ZERO,
             end: End::Interrupted,
-            tools: self.request.tools.clone(),
         };
         if interrupt::check().is_err() {
             return Ok(answer);
@@ -231,7 +228,8 @@ impl Conversation {
         printer: &mut Printer,
     ) -> anyhow::Result<()> {
         let mut decoder = StreamDecoder::new(Decode::SkipControl);
-        let mut splitter = ReasoningSplitter::new(thinking);
+        let options = OutputOptions::new(thinking, &self.request.tools);
+        let mut parser = OutputParser::new(options);
         let decode_start = Instant::now();
         answer.end = loop {
             if interrupt::check().is_err() {
@@ -246,10 +244,16 @@ impl Conversation {
             }
             answer.tokens.push(token);
             let piece = decoder.push(&self.tokenizer, token)?;
-            answer.take(splitter.push(&piece), printer)?;
+            answer.take(&parser.push(&piece), printer)?;
         };
-        answer.take(splitter.push(&decoder.finish()), printer)?;
-        answer.take(splitter.finish(), printer)?;
+        answer.take(&parser.push(&decoder.finish()), printer)?;
+        let ending = match answer.end {
+            End::Finished(FinishReason::Stop) => Ending::Stopped,
+            End::Finished(FinishReason::Length | FinishReason::ContextFull) | End::Interrupted => {
+                Ending::Cut
+            }
+        };
+        answer.take(&parser.finish(ending), printer)?;
         answer.decode = decode_start.elapsed();
         // The last token was chosen but not run.
         let held = self.engine.tokens(self.session.sequence())?;
@@ -260,14 +264,10 @@ impl Conversation {
 }
 
 impl Answer {
-    fn take(&mut self, parts: Vec<Part>, printer: &mut Printer) -> std::io::Result<()> {
-        for part in parts {
-            match part.kind {
-                PartKind::Reasoning => self.reasoning.push_str(&part.text),
-                PartKind::Answer => self.content.push_str(&part.text),
-                PartKind::Markup => {}
-            }
-            printer.print(&part)?;
+    fn take(&mut self, events: &[OutputEvent], printer: &mut Printer) -> std::io::Result<()> {
+        for event in events {
+            self.output.add(event);
+            printer.print(event)?;
         }
         Ok(())
     }
@@ -278,9 +278,20 @@ impl Answer {
 
     /// As the conversation's next message.
     fn message(&self) -> Message {
-        let mut message = Message::new("assistant", &self.content);
-        if !self.reasoning.is_empty() {
-            message.reasoning_content = Some(self.reasoning.clone());
+        let output = &self.output;
+        let mut message = Message::new("assistant", &output.content);
+        if !output.reasoning.is_empty() {
+            message.reasoning_content = Some(output.reasoning.clone());
+        }
+        for call in &output.calls {
+            message.tool_calls.push(MessageToolCall {
+                id: None,
+                kind: Some("function".to_owned()),
+                function: FunctionCall {
+                    name: call.name.clone(),
+                    arguments: call.arguments.clone().into(),
+                },
+            });
         }
         message
     }
@@ -337,16 +348,19 @@ impl Answer {
 
     /// Everything, for programs.
     pub(super) fn to_json(&self, opened: &OpenedModel) -> Value {
-        let parsed = parse_tool_calls(&self.content, &self.tools);
-        let calls: Vec<Value> = parsed
+        let calls: Vec<Value> = self
+            .output
             .calls
             .iter()
-            .map(|call| json!({"name": call.name, "arguments": call.arguments}))
+            .map(|call| {
+                let arguments: Value = serde_json::from_str(&call.arguments).unwrap_or_default();
+                json!({"name": call.name, "arguments": arguments})
+            })
             .collect();
         json!({
             "model": opened.path.display().to_string(),
-            "reasoning": self.reasoning,
-            "content": parsed.content,
+            "reasoning": self.output.reasoning,
+            "content": self.output.content,
             "tool_calls": calls,
             "tokens": self.tokens,
             "finish_reason": self.end_name(),

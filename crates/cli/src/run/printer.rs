@@ -2,18 +2,19 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use text::output::{Part, PartKind};
+use text::output::OutputEvent;
 
 use crate::output;
 
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
-/// Prints the parts of an answer.
+/// Prints an answer as it comes.
 pub(super) struct Printer {
     is_silent: bool,
     has_colour: bool,
-    last: Option<PartKind>,
+    /// Whether the last text was dimmed; `None` before the first.
+    is_dim: Option<bool>,
 }
 
 impl Printer {
@@ -22,7 +23,7 @@ impl Printer {
         Self {
             is_silent: false,
             has_colour,
-            last: None,
+            is_dim: None,
         }
     }
 
@@ -31,26 +32,33 @@ impl Printer {
         Self {
             is_silent: true,
             has_colour: false,
-            last: None,
+            is_dim: None,
         }
     }
 
-    /// Prints a part. Without colour, the tags around reasoning tell it from the answer.
-    pub(super) fn print(&mut self, part: &Part) -> io::Result<()> {
+    /// Prints what is new. Without colour, the tags around reasoning and calls tell them from the
+    /// answer. A call reads `name({...})`.
+    pub(super) fn print(&mut self, event: &OutputEvent) -> io::Result<()> {
+        match event {
+            OutputEvent::Content(text) => self.write(text, false),
+            OutputEvent::Reasoning(text) | OutputEvent::Markup(text) => self.write(text, true),
+            OutputEvent::CallStart { name, .. } => self.write(&format!("{name}("), false),
+            OutputEvent::CallArguments { json, .. } => self.write(json, false),
+            OutputEvent::CallEnd { .. } => self.write(")", false),
+        }
+    }
+
+    fn write(&mut self, text: &str, is_dim: bool) -> io::Result<()> {
         if self.is_silent {
             return Ok(());
         }
         let mut out = io::stdout().lock();
-        if self.has_colour && self.last != Some(part.kind) {
-            let style = if part.kind == PartKind::Answer {
-                PLAIN
-            } else {
-                DIM
-            };
+        if self.has_colour && self.is_dim != Some(is_dim) {
+            let style = if is_dim { DIM } else { PLAIN };
             out.write_all(style.as_bytes())?;
         }
-        self.last = Some(part.kind);
-        out.write_all(part.text.as_bytes())?;
+        self.is_dim = Some(is_dim);
+        out.write_all(text.as_bytes())?;
         out.flush()
     }
 
@@ -64,7 +72,7 @@ impl Printer {
         } else {
             "\n".to_owned()
         };
-        self.last = None;
+        self.is_dim = None;
         let mut out = io::stdout().lock();
         out.write_all(end.as_bytes())?;
         out.flush()
