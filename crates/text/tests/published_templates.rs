@@ -23,6 +23,7 @@ fn request(context: &Value) -> ChatRequest {
     ChatRequest {
         messages: serde_json::from_value::<Vec<Message>>(messages).unwrap(),
         tools: tools.as_array().cloned().unwrap_or_default(),
+        continue_last: false,
         add_generation_prompt: generate == Some(Value::Bool(true)),
         enable_thinking: variables
             .remove("enable_thinking")
@@ -44,10 +45,18 @@ fn with_arguments_as_text(context: &Value) -> Value {
     context
 }
 
+/// What the reference refuses and we rearrange; `conversations.rs` has the tests of that.
+const REARRANGED: [&str; 3] = [
+    "System message must be at the beginning.",
+    "No user query found in messages.",
+    "Unexpected message role.",
+];
+
 fn check(template: &ChatTemplate, context: &Value, want: &str) {
     let rendered = template.render(&request(context));
     match (rendered, want.strip_prefix("ERR ")) {
         (Ok(text), None) => assert_eq!(text, want),
+        (Ok(_), Some(refusal)) if REARRANGED.contains(&refusal) => {}
         (Err(TemplateError::Raised { message, line }), Some(want)) => {
             assert_eq!(message, want);
             assert!(line > 0);

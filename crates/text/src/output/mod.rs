@@ -4,10 +4,10 @@
 //! tolerant: whatever the model writes ends up somewhere, and nothing it writes is an error. The
 //! rules, with examples, are in `docs/output.md`.
 //!
-//! How it works: [`lexer`] finds tags, [`reader`] knows whether they stand in reasoning or
-//! answer, [`candidate`] follows what may be a call, [`trial`] does so where calls are doubtful.
-//! The two forms of calls are read by [`xml_call`] and [`json_call`], which write the arguments'
-//! JSON with [`value`] and [`json_text`]. All of them go forward one token or character at a time
+//! How it works: `lexer` finds tags, `reader` knows whether they stand in reasoning or
+//! answer, `candidate` follows what may be a call, `trial` does so where calls are doubtful.
+//! The two forms of calls are read by `xml_call` and `json_call`, which write the arguments'
+//! JSON with `value` and `json_text`. All of them go forward one token or character at a time
 //! and never look at text twice, but for a trial's, so that time is linear and cuts cannot
 //! matter.
 

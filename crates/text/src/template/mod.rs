@@ -8,6 +8,7 @@
 //! Does not make tokens; [`crate::prompt`] does that with the rendered text.
 
 mod clock;
+mod conversation;
 mod environment;
 mod error;
 mod json;
@@ -19,7 +20,6 @@ mod sources;
 mod thinking;
 
 use minijinja::Environment;
-use minijinja::value::Serde;
 use serde_json::{Map, Value};
 
 pub use error::TemplateError;
@@ -80,6 +80,6 @@ impl ChatTemplate {
         if let Value::Object(context) = context {
             variables.extend(context);
         }
-        environment::render(&self.environment, Serde(variables).into())
+        conversation::render(&self.environment, variables)
     }
 }

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::conversation::CONTINUE_LAST;
 use super::error::TemplateError;
 
 /// Everything a template renders.
@@ -16,6 +17,9 @@ pub struct ChatRequest {
     pub tools: Vec<Value>,
     /// Whether the prompt ends with the start of the assistant's turn.
     pub add_generation_prompt: bool,
+    /// Whether the last message, if it is an assistant's, is to be continued: the prompt ends
+    /// where its words do. One without words, or with tool calls, begins a new turn instead.
+    pub continue_last: bool,
     /// Whether the model shall think; `None` leaves it to the template.
     pub enable_thinking: Option<bool>,
     /// Further variables for the template, such as `add_vision_id`.
@@ -29,6 +33,7 @@ impl ChatRequest {
             messages,
             tools: Vec::new(),
             add_generation_prompt: true,
+            continue_last: false,
             enable_thinking: None,
             variables: Map::new(),
         }
@@ -36,7 +41,7 @@ impl ChatRequest {
 
     /// The variables of the template. Absent tools are `None`, as in the reference.
     pub(crate) fn context(&self) -> Result<Value, TemplateError> {
-        const RESERVED: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
+        const RESERVED: [&str; 4] = ["messages", "tools", "add_generation_prompt", CONTINUE_LAST];
         if let Some(name) = self
             .variables
             .keys()
@@ -61,6 +66,9 @@ impl ChatRequest {
             "add_generation_prompt".to_owned(),
             Value::Bool(self.add_generation_prompt),
         );
+        if self.continue_last {
+            context.insert(CONTINUE_LAST.to_owned(), Value::Bool(true));
+        }
         context.extend(self.variables.clone());
         if let Some(thinking) = self.enable_thinking {
             context.insert("enable_thinking".to_owned(), Value::Bool(thinking));
@@ -138,9 +146,18 @@ impl Message {
         }
     }
 
-    /// The message as templates want it: arguments are an object, not its text.
+    /// The message as templates want it: arguments are an object, not its text; roles are those
+    /// of the family; text that comes in parts is one text.
     fn for_template(&self) -> Result<Value, TemplateError> {
         let mut message = self.clone();
+        match message.role.as_str() {
+            "developer" => "system".clone_into(&mut message.role),
+            "function" => "tool".clone_into(&mut message.role),
+            _ => {}
+        }
+        if let Some(content) = &mut message.content {
+            content.join_texts();
+        }
         for call in &mut message.tool_calls {
             call.function.make_arguments_object();
         }
@@ -151,17 +168,37 @@ impl Message {
     }
 }
 
-impl FunctionCall {
-    /// Parses arguments given as text. Text that is no object stays as it is: the template
-    /// decides whether it can print that.
-    fn make_arguments_object(&mut self) {
-        let Value::String(text) = &self.arguments else {
+impl Content {
+    /// Makes parts that are all text one text.
+    fn join_texts(&mut self) {
+        let Content::Parts(parts) = self else {
             return;
         };
-        if text.trim().is_empty() {
-            self.arguments = no_arguments();
-        } else if let Ok(arguments @ Value::Object(_)) = serde_json::from_str(text) {
-            self.arguments = arguments;
+        let texts: Option<Vec<&str>> = parts.iter().map(|part| part["text"].as_str()).collect();
+        if let Some(texts) = texts {
+            *self = Content::Text(texts.concat());
         }
     }
+}
+
+impl FunctionCall {
+    /// Makes arguments an object, which templates go through. Text of an object is parsed; what
+    /// is no object at all becomes the only argument, so that the model sees what it wrote.
+    fn make_arguments_object(&mut self) {
+        let arguments = match std::mem::take(&mut self.arguments) {
+            object @ Value::Object(_) => object,
+            Value::Null => no_arguments(),
+            Value::String(text) if text.trim().is_empty() => no_arguments(),
+            Value::String(text) => match serde_json::from_str(&text) {
+                Ok(object @ Value::Object(_)) => object,
+                _ => only_argument(Value::String(text)),
+            },
+            other => only_argument(other),
+        };
+        self.arguments = arguments;
+    }
+}
+
+fn only_argument(value: Value) -> Value {
+    Value::Object(Map::from_iter([("arguments".to_owned(), value)]))
 }
