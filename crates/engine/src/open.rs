@@ -93,6 +93,19 @@ pub enum BackendChoice {
     Cpu(cpu::Cpu),
 }
 
+impl BackendChoice {
+    /// What decides how it rounds: on devices of equal names, equal models give equal bits.
+    pub fn numerics(&self) -> String {
+        match self {
+            Self::Reference(reference) => format!("reference {reference:?}"),
+            Self::Cpu(cpu) => format!("cpu {}", cpu.isa()),
+        }
+    }
+}
+
+/// Bytes of each of a tensor's samples.
+const SAMPLE: usize = 256;
+
 /// Moves parts of files into huge pages. Where the system refuses, they stay where they are.
 #[cfg(target_os = "linux")]
 fn move_in_background(parts: Vec<SharedBytes>) {
@@ -192,6 +205,40 @@ impl OpenedModel {
             Source::Gguf(file) => file.part_paths().map(Path::to_owned).collect(),
             Source::Hf { checkpoint, .. } => checkpoint.file_paths().map(Path::to_owned).collect(),
         }
+    }
+
+    /// Tells this model from others: a hash of its sizes, of the list of its tensors, and of samples
+    /// of each, since reading all weights would take as long as loading them.
+    ///
+    /// # Errors
+    /// If a tensor lies outside its file.
+    pub fn fingerprint(&self) -> Result<[u8; 32], OpenError> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{:?}", self.config).as_bytes());
+        let names: Vec<&str> = match &self.source {
+            Source::Gguf(file) => file.tensors().iter().map(|t| t.name.as_str()).collect(),
+            Source::Hf { checkpoint, .. } => {
+                let tensors = checkpoint.tensors().iter();
+                tensors.map(|t| t.name.as_str()).collect()
+            }
+        };
+        for name in names {
+            let tensor = match &self.source {
+                Source::Gguf(file) => file.tensor(name)?,
+                Source::Hf { checkpoint, .. } => checkpoint.tensor(name)?,
+            };
+            hasher.update(format!("{name} {} {:?}", tensor.dtype, tensor.shape).as_bytes());
+            let bytes: &[u8] = &tensor.bytes;
+            for at in [
+                0,
+                bytes.len() / 3,
+                bytes.len() / 2,
+                bytes.len().saturating_sub(SAMPLE),
+            ] {
+                hasher.update(&bytes[at..bytes.len().min(at + SAMPLE)]);
+            }
+        }
+        Ok(hasher.finalize().into())
     }
 
     /// The model's tokenizer.

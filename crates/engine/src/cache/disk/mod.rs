@@ -35,6 +35,8 @@ pub use key::Identity;
 
 use super::{BoundaryKind, Found, Key, Load, Occasion, Offer, Snapshot, Tier};
 use crate::error::EngineError;
+use crate::open::{OpenError, OpenedModel};
+use crate::settings::EngineSettings;
 use folder::boundary_key;
 use key::ChainKey;
 use medium::{Files, Medium};
@@ -58,6 +60,51 @@ pub struct DiskSettings {
     pub identity: Identity,
     /// The sizes of what is stored.
     pub shape: Shape,
+}
+
+impl DiskSettings {
+    /// For a model with its settings, on a device that computes like [`crate::BackendChoice::numerics`]
+    /// says. Up to a gigabyte may wait for the writer.
+    ///
+    /// # Errors
+    /// If the model's tensors lie outside its files.
+    pub fn new(
+        folder: PathBuf,
+        budget_bytes: u64,
+        opened: &OpenedModel,
+        settings: &EngineSettings,
+        numerics: &str,
+    ) -> Result<Self, OpenError> {
+        let layout = settings.layout(&opened.config);
+        let page_bytes = layout.page_bytes()?;
+        let facts = format!(
+            "{} {} {} {page_bytes} {}",
+            layout.key_type,
+            layout.value_type,
+            layout.page_tokens,
+            layout.state_bytes()
+        );
+        let identity = Identity::new(&[
+            ("program", env!("CARGO_PKG_VERSION").as_bytes()),
+            ("model", &opened.fingerprint()?),
+            ("memory", facts.as_bytes()),
+            ("device", numerics.as_bytes()),
+        ]);
+        Ok(Self {
+            folder,
+            budget_bytes,
+            queue_bytes: 1 << 30,
+            chain_boundaries: 4,
+            identity,
+            shape: Shape {
+                page_tokens: layout.page_tokens,
+                page_bytes,
+                state_bytes: layout.state_bytes(),
+                hidden_bytes: opened.config.hidden_size * size_of::<f32>(),
+                logits_bytes: opened.config.vocab_size * size_of::<f32>(),
+            },
+        })
+    }
 }
 
 /// The directory cannot be used at all.
