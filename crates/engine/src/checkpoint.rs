@@ -70,9 +70,10 @@ impl Engine {
     /// # Errors
     /// If there is no such sequence or the device fails.
     pub fn checkpoint(&mut self, id: SequenceId) -> Result<Checkpoint, EngineError> {
-        let sequence = self.sequence(id)?;
+        self.settle(id)?;
+        let (sequence, pages) = (self.sequence(id)?, self.used_pages(id)?.to_vec());
         let state = Arc::new(self.runner.snapshot(sequence.state)?);
-        let (past, pages) = (sequence.past, sequence.pages.clone());
+        let past = sequence.past;
         let pages = self.lend(pages);
         Ok(Checkpoint { past, pages, state })
     }

@@ -3,8 +3,11 @@
 //! Drafts never change an answer: each is verified by the model in the next step, and the sampler
 //! chooses as if it had not been there.
 
+use std::sync::Arc;
+
 use crate::engine::{Engine, SequenceId};
 use crate::error::EngineError;
+use crate::speculate::DraftCounts;
 
 /// A sequence that may be given drafts.
 #[derive(Debug, Clone, Copy)]
@@ -18,8 +21,44 @@ pub struct ToDraft<'a> {
 }
 
 /// Proposes how sequences go on.
+///
+/// For each sequence it may draft for, it is told of its beginning, of every token that was run,
+/// and of its end. In each step it is asked for drafts, then told when the step was done.
 pub trait Drafter: Send {
-    /// For each sequence the tokens that may follow, at most `most`, often none.
+    /// A sequence of `past` tokens begins or goes on. `hidden` is the last token's hidden row, if
+    /// it is known.
+    fn begin(&mut self, sequence: SequenceId, past: usize, hidden: Option<&[f32]>);
+
+    /// Whether [`Drafter::ran`] needs the hidden rows of this sequence.
+    fn wants_hidden(&self, sequence: SequenceId) -> bool;
+
+    /// Tokens of a sequence were run and stay: these are their hidden rows, if they are wanted,
+    /// and `tokens` all of the sequence's.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn ran(
+        &mut self,
+        engine: &mut Engine,
+        sequence: SequenceId,
+        tokens: &[u32],
+        hidden: &[f32],
+    ) -> Result<(), EngineError>;
+
+    /// A sequence's pages and state are about to be copied. Returns what the copy has to know to
+    /// [`Drafter::begin`]: the hidden row of the last token that was run.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn settle(
+        &mut self,
+        engine: &mut Engine,
+        sequence: SequenceId,
+        tokens: &[u32],
+    ) -> Result<Option<Arc<[f32]>>, EngineError>;
+
+    /// For each sequence the tokens that may follow, at most `most`, often none. The step that
+    /// begins now has `others` rows beside one for each of these.
     ///
     /// # Errors
     /// If the device fails.
@@ -27,11 +66,19 @@ pub trait Drafter: Send {
         &mut self,
         engine: &mut Engine,
         sequences: &[ToDraft<'_>],
+        others: usize,
     ) -> Result<Vec<Vec<u32>>, EngineError>;
 
     /// Tells what became of the drafts of a sequence.
     fn verified(&mut self, sequence: SequenceId, drafted: usize, accepted: usize);
 
+    /// The step is done. It had so many rows, and `is_answering` says that none of them was of a
+    /// prompt.
+    fn stepped(&mut self, rows: usize, is_answering: bool);
+
     /// A sequence has ended.
     fn forget(&mut self, sequence: SequenceId);
+
+    /// Figures since the start.
+    fn counts(&self) -> DraftCounts;
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use tensor::{Batch, MemoryLayout, PageId, Span, StateId, Tensor};
+use tensor::{Batch, MemoryLayout, PageId, StateId, Tensor};
 
 use crate::error::EngineError;
+use crate::held::Held;
 use crate::pages::Pool;
-use crate::runner::{Runner, Wanted};
+use crate::runner::{Outputs, Runner, Wanted};
 
 /// Names a sequence of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +30,29 @@ pub(crate) struct Sequence {
     pub(crate) past: usize,
     pub(crate) pages: Vec<PageId>,
     pub(crate) state: StateId,
+    /// What its last step left beside the state.
+    pub(crate) held: Held,
+}
+
+/// New tokens for one sequence in a step, with all that can be asked of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Tokens and wanted logits.
+    pub work: Work,
+    /// How many of the tokens, the last ones, may turn out wrong: they are run, but do not count
+    /// until they are kept with [`Engine::accept`].
+    pub drafts: usize,
+    /// Whether the hidden rows of all tokens are wanted.
+    pub hidden: bool,
+}
+
+/// What came of one sequence's [`Run`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunOutputs {
+    /// `[logits that were asked for, vocabulary]`
+    pub logits: Tensor,
+    /// `[tokens, hidden]`, or no rows if they were not wanted.
+    pub hidden: Tensor,
 }
 
 /// A model, its memory and the sequences in it.
@@ -42,6 +66,7 @@ pub struct Engine {
     page_tokens: usize,
     page_bytes: usize,
     state_bytes: usize,
+    pub(crate) held_rows: usize,
 }
 
 impl Engine {
@@ -66,6 +91,7 @@ impl Engine {
             page_tokens: layout.page_tokens,
             page_bytes: layout.page_bytes()?,
             state_bytes: layout.state_bytes(),
+            held_rows: layout.held_rows,
         })
     }
 
@@ -159,6 +185,7 @@ impl Engine {
             past: 0,
             pages: Vec::new(),
             state,
+            held: Held::default(),
         }))
     }
 
@@ -184,18 +211,24 @@ impl Engine {
     /// # Errors
     /// If there is no such sequence or no state is free.
     pub fn fork(&mut self, id: SequenceId) -> Result<SequenceId, EngineError> {
-        let parent = self
-            .sequences
-            .get(&id)
-            .ok_or(EngineError::NoSuchSequence(id))?;
+        self.settle(id)?;
         let state = self
             .pool
             .take_state()
             .ok_or(EngineError::OutOfMemory { what: "state" })?;
-        let (past, pages, from) = (parent.past, parent.pages.clone(), parent.state);
-        self.runner.copy_state(from, state)?;
+        let (parent, pages) = (self.sequence(id)?, self.used_pages(id)?.to_vec());
+        let (past, from) = (parent.past, parent.state);
+        if let Err(error) = self.runner.copy_state(from, state) {
+            self.pool.release_state(state);
+            return Err(error.into());
+        }
         pages.iter().for_each(|&page| self.pool.hold(page));
-        Ok(self.insert(Sequence { past, pages, state }))
+        Ok(self.insert(Sequence {
+            past,
+            pages,
+            state,
+            held: Held::default(),
+        }))
     }
 
     /// Runs new tokens of any number of sequences and returns the logits asked for: for each
@@ -207,47 +240,67 @@ impl Engine {
     /// If a sequence is unknown, listed twice or would outgrow the context, a token is outside the
     /// vocabulary, memory is short, or the device fails.
     pub fn step(&mut self, work: &[Work]) -> Result<Vec<Tensor>, EngineError> {
+        let plain = |work: &Work| Run {
+            work: work.clone(),
+            drafts: 0,
+            hidden: false,
+        };
+        let rows: Vec<Run> = work.iter().map(plain).collect();
+        let outputs = self.run(&rows)?;
+        Ok(outputs.into_iter().map(|output| output.logits).collect())
+    }
+
+    /// As [`Engine::step`], for tokens of which some may be drafts.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    pub fn run(&mut self, work: &[Run]) -> Result<Vec<RunOutputs>, EngineError> {
         self.check(work)?;
-        for Work {
-            sequence, tokens, ..
-        } in work
-        {
-            self.reserve(*sequence, tokens.len())?;
+        for Run { work, .. } in work {
+            self.reserve(work.sequence, work.tokens.len())?;
         }
         let mut batch = Batch::default();
-        let mut rows = Vec::new();
-        for Work {
-            sequence,
-            tokens,
-            logits,
-        } in work
-        {
-            let Sequence { past, pages, state } = &self.sequences[sequence];
+        let (mut logits, mut hidden) = (Vec::new(), Vec::new());
+        for rows in work {
+            let Work {
+                sequence,
+                tokens,
+                logits: wanted,
+            } = &rows.work;
+            let Sequence {
+                past,
+                pages,
+                state,
+                held,
+            } = &self.sequences[sequence];
             let first = batch.rows();
-            rows.extend(logits.iter().map(|at| first + at));
-            batch.push_text(tokens, *past, pages.clone(), *state);
+            logits.extend(wanted.iter().map(|at| first + at));
+            hidden.extend(
+                (0..tokens.len())
+                    .filter(|_| rows.hidden)
+                    .map(|at| first + at),
+            );
+            let (pages, hold) = (pages.clone(), rows.drafts > 0);
+            batch.push_speculative(tokens, *past, pages, *state, held.kept, hold);
         }
         let wanted = Wanted {
-            logits: &rows,
-            hidden: &[],
+            logits: &logits,
+            hidden: &hidden,
         };
-        let all = self.runner.forward(&batch, wanted)?.logits;
-        for (Work { sequence, .. }, Span { rows, .. }) in work.iter().zip(&batch.spans) {
-            if let Some(sequence) = self.sequences.get_mut(sequence) {
-                sequence.past += rows.len();
-            }
+        let outputs = self.runner.forward(&batch, wanted)?;
+        for Run { work, drafts, .. } in work {
+            let sequence = self.sequence_mut(work.sequence)?;
+            let kept = work.tokens.len() - drafts;
+            sequence.past += kept;
+            sequence.held = match drafts {
+                0 => Held::default(),
+                _ => Held {
+                    rows: work.tokens.len(),
+                    kept,
+                },
+            };
         }
-        // Nothing is copied for a sequence alone.
-        if work.len() == 1 {
-            return Ok(vec![all]);
-        }
-        let mut next = 0;
-        let outputs = work.iter().map(|work| {
-            let first = next;
-            next += work.logits.len();
-            all.copy_rows(first..next)
-        });
-        Ok(outputs.collect())
+        Ok(share_out(work, outputs))
     }
 
     /// Checks the books: free + held = all, for pages and states.
@@ -267,16 +320,13 @@ impl Engine {
         id
     }
 
-    fn check(&self, work: &[Work]) -> Result<(), EngineError> {
-        for (
-            index,
-            Work {
+    fn check(&self, work: &[Run]) -> Result<(), EngineError> {
+        for (index, rows) in work.iter().enumerate() {
+            let Work {
                 sequence,
                 tokens,
                 logits,
-            },
-        ) in work.iter().enumerate()
-        {
+            } = &rows.work;
             let wanted = self.tokens(*sequence)? + tokens.len();
             if wanted > self.context {
                 return Err(EngineError::ContextFull {
@@ -286,7 +336,7 @@ impl Engine {
             }
             if work[..index]
                 .iter()
-                .any(|other| other.sequence == *sequence)
+                .any(|other| other.work.sequence == *sequence)
             {
                 return Err(EngineError::Twice(*sequence));
             }
@@ -294,6 +344,7 @@ impl Engine {
             if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
                 return Err(EngineError::TokenOutOfRange { token, vocabulary });
             }
+            debug_assert!(rows.drafts < tokens.len(), "a token before the drafts");
             debug_assert!(
                 logits.iter().all(|&at| at < tokens.len()),
                 "logits of given tokens"
@@ -303,7 +354,7 @@ impl Engine {
     }
 
     /// Gives a sequence pages of its own for `count` more tokens.
-    fn reserve(&mut self, id: SequenceId, count: usize) -> Result<(), EngineError> {
+    pub(crate) fn reserve(&mut self, id: SequenceId, count: usize) -> Result<(), EngineError> {
         if self.pages_for(id, count)? > self.pool.free_pages() {
             return Err(EngineError::OutOfMemory { what: "page" });
         }
@@ -341,10 +392,17 @@ impl Engine {
             .ok_or(EngineError::NoSuchSequence(id))
     }
 
-    fn sequence_mut(&mut self, id: SequenceId) -> Result<&mut Sequence, EngineError> {
+    pub(crate) fn sequence_mut(&mut self, id: SequenceId) -> Result<&mut Sequence, EngineError> {
         self.sequences
             .get_mut(&id)
             .ok_or(EngineError::NoSuchSequence(id))
+    }
+
+    /// The pages that a sequence's tokens are in: it may have more, for drafts.
+    pub(crate) fn used_pages(&self, id: SequenceId) -> Result<&[PageId], EngineError> {
+        let sequence = self.sequence(id)?;
+        let used = sequence.past.div_ceil(self.page_tokens);
+        Ok(&sequence.pages[..used.min(sequence.pages.len())])
     }
 
     /// Lets a sequence hold these pages instead of its own.
@@ -358,8 +416,33 @@ impl Engine {
         pages.iter().for_each(|&page| self.pool.hold(page));
         let sequence = self.sequence_mut(id)?;
         sequence.past = past;
+        sequence.held = Held::default();
         let old = std::mem::replace(&mut sequence.pages, pages);
         old.into_iter().for_each(|page| self.pool.release(page));
         Ok(())
     }
+}
+
+/// Gives each sequence what it asked for.
+fn share_out(work: &[Run], outputs: Outputs) -> Vec<RunOutputs> {
+    let Outputs { logits, hidden } = outputs;
+    // Nothing is copied for a sequence alone.
+    if work.len() == 1 {
+        return vec![RunOutputs { logits, hidden }];
+    }
+    let (mut next_logits, mut next_hidden) = (0, 0);
+    let outputs = work.iter().map(|rows| {
+        let (first_logits, first_hidden) = (next_logits, next_hidden);
+        next_logits += rows.work.logits.len();
+        next_hidden += if rows.hidden {
+            rows.work.tokens.len()
+        } else {
+            0
+        };
+        RunOutputs {
+            logits: logits.copy_rows(first_logits..next_logits),
+            hidden: hidden.copy_rows(first_hidden..next_hidden),
+        }
+    });
+    outputs.collect()
 }

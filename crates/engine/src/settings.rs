@@ -4,6 +4,8 @@ use formats::DType;
 use model::Config;
 use tensor::MemoryLayout;
 
+use crate::speculate::MOST_DRAFTS;
+
 /// How keys and values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvTypes {
@@ -54,12 +56,18 @@ impl EngineSettings {
     pub fn layout(&self, config: &Config) -> MemoryLayout {
         // One page more per sequence: each one's last page is partly filled.
         let pages = self.total_tokens.max(self.context).div_ceil(PAGE_TOKENS) + self.sequences;
-        config.memory_layout(
+        let layout = config.memory_layout(
             self.kv.key,
             self.kv.value,
             PAGE_TOKENS,
             pages,
             self.sequences,
-        )
+        );
+        MemoryLayout {
+            // The row before the drafts waits with them. This memory is not there until it is
+            // written to.
+            held_rows: MOST_DRAFTS + 1,
+            ..layout
+        }
     }
 }

@@ -17,6 +17,9 @@ use crate::runner::{Outputs, Runner, Wanted};
 pub(crate) const VOCABULARY: usize = 24;
 /// A token on which the device fails.
 pub(crate) const POISON: u32 = 23;
+/// The values of a hidden row.
+pub(crate) const HIDDEN: usize = 4;
+const HELD_ROWS: usize = 6;
 
 /// The sizes of a toy's memory.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +33,8 @@ pub(crate) struct ToySize {
 /// An engine that runs a toy.
 pub(crate) fn engine(size: ToySize) -> Engine {
     let layout = MemoryLayout {
-        attention_layers: 1,
+        // The second is the head's.
+        attention_layers: 2,
         attention: AttentionShape {
             heads: 1,
             kv_heads: 1,
@@ -50,12 +54,13 @@ pub(crate) fn engine(size: ToySize) -> Engine {
             order: HeadOrder::Grouped,
         },
         states: size.states,
-        held_rows: 0,
+        held_rows: HELD_ROWS,
     };
     let toy = Toy {
         page_tokens: size.page_tokens,
-        pages: vec![vec![u64::MAX; size.page_tokens]; size.pages],
+        pages: vec![vec![[u64::MAX; 2]; size.page_tokens]; size.pages],
         states: vec![u64::MAX; size.states],
+        held: vec![Vec::new(); size.states],
     };
     Engine::new(Box::new(toy), &layout, size.context, VOCABULARY).expect("f32 holds everything")
 }
@@ -105,13 +110,52 @@ fn logits(state: u64, entries: impl Iterator<Item = u64>) -> Vec<f32> {
 
 struct Toy {
     page_tokens: usize,
-    pages: Vec<Vec<u64>>,
+    /// For each token what stands for its keys and values, and those of the head.
+    pages: Vec<Vec<[u64; 2]>>,
     states: Vec<u64>,
+    /// Tokens that wait beside each state.
+    held: Vec<Vec<u32>>,
+}
+
+impl Toy {
+    fn entry_at(&mut self, pages: &[PageId], at: usize) -> &mut [u64; 2] {
+        let page = pages[at / self.page_tokens];
+        &mut self.pages[page.0 as usize][at % self.page_tokens]
+    }
+
+    /// What stands for the tokens before `end`, by the trunk or by the head.
+    fn entries(&mut self, pages: &[PageId], end: usize, of: usize) -> Vec<u64> {
+        (0..end).map(|at| self.entry_at(pages, at)[of]).collect()
+    }
+
+    fn settled(&self, state: StateId) -> u64 {
+        let slot = state.0 as usize;
+        assert!(self.held[slot].is_empty(), "only settled states are copied");
+        self.states[slot]
+    }
+
+    /// Applies the first held rows and forgets the others.
+    fn apply(&mut self, slot: usize, rows: usize) {
+        let held = std::mem::take(&mut self.held[slot]);
+        for &token in &held[..rows] {
+            self.states[slot] = next_state(self.states[slot], token);
+        }
+    }
+}
+
+/// A state as a row of 16 bits each, which f32 holds exactly.
+fn to_row(state: u64) -> Vec<f32> {
+    (0..4)
+        .map(|part| (state >> (16 * part) & 0xFFFF) as f32)
+        .collect()
+}
+
+fn from_row(row: &[f32]) -> u64 {
+    row.iter().rev().fold(0, |x, &part| x << 16 | part as u64)
 }
 
 impl Runner for Toy {
     fn forward(&mut self, batch: &Batch, wanted: Wanted<'_>) -> Result<Outputs, OpError> {
-        let rows = wanted.logits;
         if batch.tokens.contains(&POISON) {
             // Half of the work is done already.
             for span in &batch.spans {
@@ -122,54 +166,98 @@ impl Runner for Toy {
                 message: "poison".to_owned(),
             });
         }
-        let mut all = vec![Vec::new(); batch.rows()];
+        let (mut all_logits, mut all_hidden) = (Vec::new(), Vec::new());
         for span in &batch.spans {
+            let slot = span.state.0 as usize;
+            self.apply(slot, span.replay);
+            let mut state = self.states[slot];
             for row in span.rows.clone() {
                 let token = batch.tokens[row];
                 let at = span.past + row - span.rows.start;
                 assert_eq!(batch.positions[row], [at as u32; 3]);
-                let page = span.pages[at / self.page_tokens];
-                self.pages[page.0 as usize][at % self.page_tokens] = entry(token, at);
-                let state = &mut self.states[span.state.0 as usize];
-                *state = next_state(*state, token);
-                if rows.contains(&row) {
-                    let entry = |at: usize| {
-                        self.pages[span.pages[at / self.page_tokens].0 as usize]
-                            [at % self.page_tokens]
-                    };
-                    all[row] = logits(*state, (0..=at).map(entry));
+                self.entry_at(&span.pages, at)[0] = entry(token, at);
+                state = next_state(state, token);
+                if wanted.logits.contains(&row) {
+                    let entries = self.entries(&span.pages, at + 1, 0);
+                    all_logits.extend(logits(state, entries.into_iter()));
+                }
+                if wanted.hidden.contains(&row) {
+                    all_hidden.extend(to_row(state));
                 }
             }
+            if span.hold {
+                self.held[slot] = batch.tokens[span.rows.clone()].to_vec();
+            } else {
+                self.states[slot] = state;
+            }
         }
-        let data = rows.iter().flat_map(|&row| all[row].clone()).collect();
         Ok(Outputs {
-            logits: Tensor::from_vec(rows.len(), VOCABULARY, data),
-            hidden: Tensor::zeros(0, 1),
+            logits: Tensor::from_vec(wanted.logits.len(), VOCABULARY, all_logits),
+            hidden: Tensor::from_vec(wanted.hidden.len(), HIDDEN, all_hidden),
         })
     }
 
     fn can_draft(&self) -> bool {
-        false
+        true
     }
 
-    fn draft(&mut self, _: &Batch, _: Tensor, _: Wanted<'_>) -> Result<Outputs, OpError> {
-        Err(OpError::Device {
-            device: "toy",
-            message: "no drafts".to_owned(),
+    /// Knows what the toy would answer, and says something else now and then. It is offended by
+    /// hidden rows that are not those of the tokens before.
+    fn draft(
+        &mut self,
+        batch: &Batch,
+        hidden: Tensor,
+        wanted: Wanted<'_>,
+    ) -> Result<Outputs, OpError> {
+        let (mut all_logits, mut all_hidden) = (Vec::new(), Vec::new());
+        let mut row = 0;
+        for span in &batch.spans {
+            let mut expected = None;
+            for at in span.past..span.past + span.rows.len() {
+                let before = from_row(hidden.row(row));
+                assert!(
+                    expected.is_none_or(|state| state == before),
+                    "rows in order"
+                );
+                let state = next_state(before, batch.tokens[row]);
+                expected = Some(state);
+                // The head keeps what stands for the token behind.
+                self.entry_at(&span.pages, at)[1] = entry(batch.tokens[row], at + 1);
+                if wanted.logits.contains(&row) {
+                    let first = self.entry_at(&span.pages, 0)[0];
+                    let others = self.entries(&span.pages, at + 1, 1);
+                    let mut row = logits(state, [first].into_iter().chain(others));
+                    if state.is_multiple_of(3) {
+                        row[..POISON as usize].reverse();
+                    }
+                    all_logits.extend(row);
+                }
+                if wanted.hidden.contains(&row) {
+                    all_hidden.extend(to_row(state));
+                }
+                row += 1;
+            }
+        }
+        Ok(Outputs {
+            logits: Tensor::from_vec(wanted.logits.len(), VOCABULARY, all_logits),
+            hidden: Tensor::from_vec(wanted.hidden.len(), HIDDEN, all_hidden),
         })
     }
 
-    fn settle(&mut self, _: StateId, _: usize) -> Result<(), OpError> {
+    fn settle(&mut self, state: StateId, rows: usize) -> Result<(), OpError> {
+        self.apply(state.0 as usize, rows);
         Ok(())
     }
 
     fn clear_state(&mut self, state: StateId) -> Result<(), OpError> {
         self.states[state.0 as usize] = EMPTY;
+        self.held[state.0 as usize].clear();
         Ok(())
     }
 
     fn copy_state(&mut self, from: StateId, to: StateId) -> Result<(), OpError> {
-        self.states[to.0 as usize] = self.states[from.0 as usize];
+        self.states[to.0 as usize] = self.settled(from);
+        self.held[to.0 as usize].clear();
         Ok(())
     }
 
@@ -180,27 +268,28 @@ impl Runner for Toy {
 
     fn read_page(&self, page: PageId) -> Result<Vec<u8>, OpError> {
         let page = &self.pages[page.0 as usize];
-        Ok(page.iter().flat_map(|entry| entry.to_le_bytes()).collect())
+        let entries = page.iter().flatten();
+        Ok(entries.flat_map(|entry| entry.to_le_bytes()).collect())
     }
 
     fn write_page(&mut self, page: PageId, bytes: &[u8]) -> Result<(), OpError> {
         let entry = |bytes: &[u8]| bytes.iter().rev().fold(0, |x, &b| x << 8 | u64::from(b));
-        self.pages[page.0 as usize] = bytes.chunks(8).map(entry).collect();
+        let pairs = bytes
+            .chunks(16)
+            .map(|pair| [entry(&pair[..8]), entry(&pair[8..])]);
+        self.pages[page.0 as usize] = pairs.collect();
         Ok(())
     }
 
     fn snapshot(&self, state: StateId) -> Result<StateSnapshot, OpError> {
-        let state = self.states[state.0 as usize];
-        // 16 bits fit an f32 exactly.
-        let part = |index: u32| (state >> (16 * index) & 0xFFFF) as f32;
         Ok(StateSnapshot {
-            values: (0..4).map(part).collect(),
+            values: to_row(self.settled(state)),
         })
     }
 
     fn restore(&mut self, state: StateId, snapshot: &StateSnapshot) -> Result<(), OpError> {
-        let values = snapshot.values.iter().rev();
-        self.states[state.0 as usize] = values.fold(0, |x, &part| x << 16 | part as u64);
+        self.states[state.0 as usize] = from_row(&snapshot.values);
+        self.held[state.0 as usize].clear();
         Ok(())
     }
 }

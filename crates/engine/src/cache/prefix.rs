@@ -41,6 +41,9 @@ pub(super) struct Entry {
     pub(super) is_from_tier: bool,
 }
 
+/// A token's hidden row and its logits, as far as they are known.
+pub(crate) type Rows = (Option<Arc<[f32]>>, Option<Arc<[f32]>>);
+
 /// Names an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EntryId(pub(super) NodeId);
@@ -110,31 +113,34 @@ impl PrefixCache {
         &self.holds
     }
 
-    /// Keeps where a sequence is. `keys` are those of its tokens.
+    /// Keeps where a sequence is. `keys` are those of its tokens; `rows` are its last token's.
     pub(crate) fn keep(
         &mut self,
         engine: &mut Engine,
         sequence: SequenceId,
         keys: &[Key],
         kind: BoundaryKind,
-        logits: Option<Arc<[f32]>>,
+        rows: Rows,
     ) -> Result<(), EngineError> {
         if !self.is_on() || keys.is_empty() {
             return Ok(());
         }
         let node = self.exact(keys);
         if let Some(Slot::Entry(entry)) = node.and_then(|node| self.tree.value_mut(node)) {
-            if let (None, Some(row)) = (&entry.snapshot.logits, logits) {
-                self.bytes += row.len() * size_of::<f32>();
-                entry.snapshot.logits = Some(row);
+            let Snapshot { hidden, logits, .. } = &mut entry.snapshot;
+            for (known, new) in [(hidden, rows.0), (logits, rows.1)] {
+                if let (None, Some(row)) = (&known, new) {
+                    self.bytes += size_of_val(&row[..]);
+                    *known = Some(row);
+                }
             }
             node.into_iter().for_each(|node| self.touch(node));
             return self.shrink(engine, self.settings.snapshot_bytes);
         }
-        let rows = logits
-            .as_ref()
-            .map_or(0, |row| row.len() * size_of::<f32>());
-        let bytes = engine.state_bytes() + rows;
+        let (hidden, logits) = rows;
+        let of_rows = [&hidden, &logits].into_iter().flatten();
+        let of_rows: usize = of_rows.map(|row| size_of_val(&row[..])).sum();
+        let bytes = engine.state_bytes() + of_rows;
         if bytes > self.settings.snapshot_bytes {
             return Ok(());
         }
@@ -142,7 +148,7 @@ impl PrefixCache {
         let point = engine.checkpoint(sequence)?;
         let snapshot = Snapshot {
             state: Arc::clone(point.state()),
-            hidden: None,
+            hidden,
             logits,
         };
         self.kept += 1;
@@ -203,6 +209,11 @@ impl PrefixCache {
         }
         let entry = self.entry(id);
         engine.start_at(tokens, entry.pages.ids(), &entry.snapshot.state)
+    }
+
+    /// The hidden row of an entry's last token, if it is known.
+    pub(crate) fn hidden(&self, id: EntryId) -> Option<Arc<[f32]>> {
+        self.entry(id).snapshot.hidden.clone()
     }
 
     /// Pages that would be free without the cache.

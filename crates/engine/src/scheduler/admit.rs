@@ -59,7 +59,12 @@ impl Scheduler {
             self.stream_mut(id).place = Place::Parked(parked);
             return Ok(Attempt::NoRoom);
         }
-        let Parked { state, pages, .. } = parked;
+        let Parked {
+            state,
+            pages,
+            hidden,
+            ..
+        } = parked;
         let pages = match pages {
             ParkedPages::Device(pages) => pages,
             ParkedPages::Host(bytes) => self.engine.write_pages(bytes.iter().map(Vec::as_slice))?,
@@ -67,7 +72,7 @@ impl Scheduler {
         let point = crate::Checkpoint::new(past, pages, state);
         let sequence = self.engine.start_from(&point);
         self.engine.discard(point);
-        self.set_running(id, sequence?);
+        self.set_running(id, sequence?, past, hidden.as_deref());
         self.tell_resumed(id, 0);
         Ok(Attempt::Started)
     }
@@ -87,11 +92,14 @@ impl Scheduler {
         if !self.has_room(id, needed) {
             return Ok(Attempt::NoRoom);
         }
-        let sequence = match found.entry {
-            Some(entry) => self.cache.start_from(&mut self.engine, entry)?,
-            None => self.engine.start()?,
+        let (sequence, hidden) = match found.entry {
+            Some(entry) => {
+                let hidden = self.cache.hidden(entry);
+                (self.cache.start_from(&mut self.engine, entry)?, hidden)
+            }
+            None => (self.engine.start()?, None),
         };
-        self.set_running(id, sequence);
+        self.set_running(id, sequence, found.tokens, hidden.as_deref());
         let stream = self.stream_mut(id);
         stream.cuts.retain(|cut| cut.offset > found.tokens);
         if stream.is_started {
@@ -143,8 +151,18 @@ impl Scheduler {
         })
     }
 
-    fn set_running(&mut self, id: StreamId, sequence: SequenceId) {
+    fn set_running(
+        &mut self,
+        id: StreamId,
+        sequence: SequenceId,
+        past: usize,
+        hidden: Option<&[f32]>,
+    ) {
         let now = self.now;
+        let request = self.stream(id).request;
+        if let (Some(drafter), true) = (&mut self.drafter, self.requests[&request].speculation) {
+            drafter.begin(sequence, past, hidden);
+        }
         let stream = self.stream_mut(id);
         stream.place = Place::Running(sequence);
         stream.served = now;

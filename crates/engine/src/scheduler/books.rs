@@ -1,6 +1,7 @@
 //! What a scheduler tells of itself.
 
 use crate::request::RequestId;
+use crate::speculate::DraftCounts;
 
 use super::Scheduler;
 use super::stream::{ParkedPages, Place, Stream};
@@ -105,6 +106,12 @@ impl Scheduler {
             evicted: self.cache.evicted(),
             ..self.metrics
         }
+    }
+
+    /// Figures of speculation since the start.
+    pub fn drafts(&self) -> DraftCounts {
+        let drafter = self.drafter.as_ref();
+        drafter.map(|drafter| drafter.counts()).unwrap_or_default()
     }
 
     /// How memory is used now.

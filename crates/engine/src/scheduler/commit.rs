@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use tensor::Tensor;
-
 use crate::cache::BoundaryKind;
-use crate::engine::SequenceId;
+use crate::checkpoint::Checkpoint;
+use crate::engine::{RunOutputs, SequenceId};
 use crate::error::EngineError;
 use crate::event::{Event, FinishReason};
 use crate::request::RequestId;
@@ -17,7 +16,7 @@ use super::stream::{Parked, ParkedPages, Place, Stream, StreamId};
 
 impl Scheduler {
     /// Moves a stream on by its rows.
-    pub(super) fn commit(&mut self, part: &Part, logits: &Tensor) -> Result<(), EngineError> {
+    pub(super) fn commit(&mut self, part: &Part, outputs: &RunOutputs) -> Result<(), EngineError> {
         let id = part.stream;
         let now = self.now;
         let stream = self.stream_mut(id);
@@ -37,16 +36,44 @@ impl Scheduler {
                 total: prompt,
             });
         }
+        let cols = outputs.hidden.cols();
+        let own = outputs.hidden.data().get(..part.rows * cols);
+        self.ran(id, own.unwrap_or_default())?;
         if !part.is_complete {
             return self.keep_at_cut(id, None);
         }
         if is_prefill {
-            let row: Arc<[f32]> = logits.row(0).into();
+            let row: Arc<[f32]> = outputs.logits.row(0).into();
             self.keep_at_cut(id, Some(&row))?;
             return self.answer_begins(id, &row);
         }
         self.keep_at_cut(id, None)?;
-        self.verify(part, logits)
+        self.verify(part, outputs)
+    }
+
+    /// Tells the drafter of tokens that were run and stay.
+    fn ran(&mut self, id: StreamId, hidden: &[f32]) -> Result<(), EngineError> {
+        let stream = &self.streams[&id];
+        match (&mut self.drafter, stream.sequence()) {
+            (Some(drafter), Some(sequence)) => {
+                drafter.ran(&mut self.engine, sequence, &stream.tokens, hidden)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the drafter has to know of a stream whose sequence is about to be copied.
+    pub(super) fn settle_drafter(
+        &mut self,
+        id: StreamId,
+    ) -> Result<Option<Arc<[f32]>>, EngineError> {
+        let stream = &self.streams[&id];
+        match (&mut self.drafter, stream.sequence()) {
+            (Some(drafter), Some(sequence)) => {
+                drafter.settle(&mut self.engine, sequence, &stream.tokens)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Keeps the state if the stream is where that is wanted.
@@ -81,9 +108,10 @@ impl Scheduler {
             return Ok(());
         }
         let past = self.engine.tokens(sequence)?;
-        let keys = &stream.keys[..past];
+        let hidden = self.settle_drafter(id)?;
+        let keys = &self.streams[&id].keys[..past];
         self.cache
-            .keep(&mut self.engine, sequence, keys, kind, logits)
+            .keep(&mut self.engine, sequence, keys, kind, (hidden, logits))
     }
 
     /// The prompt is read: makes the request's other answers, and chooses each one's first token.
@@ -98,9 +126,10 @@ impl Scheduler {
         let mut streams = vec![id];
         if stream.choice == 0 && stream.generated() == 0 && choices > 1 {
             let sequence = stream.sequence().expect("its prompt was just read");
+            let hidden = self.settle_drafter(id)?;
             let point = self.engine.checkpoint(sequence)?;
             for choice in 1..choices {
-                streams.push(self.branch(id, choice, &point));
+                streams.push(self.branch(id, choice, &point, hidden.clone()));
             }
             self.engine.discard(point);
         }
@@ -115,12 +144,19 @@ impl Scheduler {
     }
 
     /// Another answer to the prompt that a stream has read. It begins parked.
-    fn branch(&mut self, id: StreamId, choice: usize, point: &crate::Checkpoint) -> StreamId {
+    fn branch(
+        &mut self,
+        id: StreamId,
+        choice: usize,
+        point: &Checkpoint,
+        hidden: Option<Arc<[f32]>>,
+    ) -> StreamId {
         let copy = self.engine.copy_checkpoint(point);
         let parked = Parked {
             past: copy.tokens(),
             state: Arc::clone(copy.state()),
             pages: ParkedPages::Device(copy.into_pages()),
+            hidden,
         };
         let parent = &self.streams[&id];
         let mut usage = parent.usage;
@@ -149,28 +185,25 @@ impl Scheduler {
     }
 
     /// Chooses a token from each row until one is not the drafted one.
-    fn verify(&mut self, part: &Part, logits: &Tensor) -> Result<(), EngineError> {
+    fn verify(&mut self, part: &Part, outputs: &RunOutputs) -> Result<(), EngineError> {
         let id = part.stream;
         let drafted = part.drafts.len();
+        let stream = self.stream_mut(id);
+        stream.usage.drafted += drafted;
+        let sequence = stream.sequence().expect("it was in the step");
         let mut accepted = 0;
-        loop {
-            let is_running = self.choose(id, logits.row(accepted))?;
-            let Some(stream) = self.streams.get(&id).filter(|_| is_running) else {
-                break;
-            };
-            let last = stream.tokens.last();
-            if accepted == drafted || last != Some(&part.drafts[accepted]) {
+        while self.choose(id, outputs.logits.row(accepted))? && accepted < drafted {
+            let chosen = self.stream(id).tokens.last();
+            if chosen != Some(&part.drafts[accepted]) || !self.engine.accept(sequence)? {
                 break;
             }
             accepted += 1;
+            self.stream_mut(id).usage.accepted += 1;
+            let cols = outputs.hidden.cols();
+            let row = accepted * cols..(accepted + 1) * cols;
+            self.ran(id, outputs.hidden.data().get(row).unwrap_or_default())?;
         }
-        debug_assert_eq!(drafted, 0, "drafts need rows that can be taken back");
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return Ok(());
-        };
-        stream.usage.drafted += drafted;
-        stream.usage.accepted += accepted;
-        if let (Some(sequence), Some(drafter)) = (stream.sequence(), &mut self.drafter) {
+        if let (Some(drafter), true) = (&mut self.drafter, drafted > 0) {
             drafter.verified(sequence, drafted, accepted);
         }
         Ok(())

@@ -222,12 +222,14 @@ impl Scheduler {
         let Some(sequence) = self.stream(id).sequence() else {
             return Ok(());
         };
+        let hidden = self.settle_drafter(id)?;
         let point = self.engine.checkpoint(sequence)?;
         self.end_sequence(sequence)?;
         let parked = Parked {
             past: point.tokens(),
             state: std::sync::Arc::clone(point.state()),
             pages: ParkedPages::Device(point.into_pages()),
+            hidden,
         };
         self.keep_parked(id, parked);
         if copy_out {
@@ -261,6 +263,7 @@ impl Scheduler {
             past,
             state,
             pages: ParkedPages::Device(held),
+            hidden,
         }) = place
         else {
             self.stream_mut(id).place = place;
@@ -279,7 +282,12 @@ impl Scheduler {
             .collect();
         self.engine.release(held);
         let pages = ParkedPages::Host(contents?);
-        self.stream_mut(id).place = Place::Parked(Parked { past, state, pages });
+        self.stream_mut(id).place = Place::Parked(Parked {
+            past,
+            state,
+            pages,
+            hidden,
+        });
         Ok(())
     }
 

@@ -1,14 +1,12 @@
 //! One step of the engine, from rows to logits.
 
-use tensor::Tensor;
-
 use crate::drafter::ToDraft;
-use crate::engine::Work;
+use crate::engine::{Run, RunOutputs, SequenceId, Work};
 use crate::error::EngineError;
 
 use super::Scheduler;
 use super::fit::Rows;
-use super::stream::{Place, StreamId};
+use super::stream::{Place, Stream, StreamId};
 
 /// What one stream has in a step.
 pub(super) struct Part {
@@ -19,6 +17,8 @@ pub(super) struct Part {
     pub(super) drafts: Vec<u32>,
     /// Whether its tokens are all in memory with these rows, so that the next can be chosen.
     pub(super) is_complete: bool,
+    /// Whether its one row is the token that was chosen last.
+    pub(super) is_answering: bool,
 }
 
 impl Scheduler {
@@ -28,7 +28,7 @@ impl Scheduler {
             return;
         }
         let outcome = self.parts(rows).and_then(|parts| {
-            let outputs = self.engine.step(&self.work(&parts))?;
+            let outputs = self.engine.run(&self.work(&parts))?;
             Ok((parts, outputs))
         });
         match outcome {
@@ -37,58 +37,63 @@ impl Scheduler {
         }
     }
 
-    fn take(&mut self, parts: &[Part], outputs: &[Tensor]) {
-        for (part, logits) in parts.iter().zip(outputs) {
+    fn take(&mut self, parts: &[Part], outputs: &[RunOutputs]) {
+        for (part, outputs) in parts.iter().zip(outputs) {
             // Another choice of the same request may have failed meanwhile.
             if !self.streams.contains_key(&part.stream) {
                 continue;
             }
-            if let Err(error) = self.commit(part, logits) {
+            if let Err(error) = self.commit(part, outputs) {
                 self.fail(self.stream(part.stream).request, &error);
             }
+        }
+        if let Some(drafter) = &mut self.drafter {
+            let rows = parts.iter().map(|part| part.rows + part.drafts.len());
+            let is_answering = parts.iter().all(|part| part.is_answering);
+            drafter.stepped(rows.sum(), is_answering);
         }
     }
 
     fn parts(&mut self, rows: &Rows) -> Result<Vec<Part>, EngineError> {
-        let mut parts: Vec<Part> = rows
-            .iter()
-            .map(|(&stream, &rows)| {
-                let state = self.stream(stream);
-                Part {
-                    stream,
-                    rows,
-                    drafts: Vec::new(),
-                    is_complete: self.past(state) + rows == state.tokens.len(),
-                }
-            })
-            .collect();
+        let part = |(&id, &rows): (&StreamId, &usize)| {
+            let stream = self.stream(id);
+            let is_complete = self.past(stream) + rows == stream.tokens.len();
+            Part {
+                stream: id,
+                rows,
+                drafts: Vec::new(),
+                is_complete,
+                is_answering: rows == 1 && is_complete && stream.generated() > 0,
+            }
+        };
+        let mut parts: Vec<Part> = rows.iter().map(part).collect();
         self.draft(&mut parts)?;
         Ok(parts)
     }
 
     /// Asks for drafts for those that answer and have room for more rows.
     fn draft(&mut self, parts: &mut [Part]) -> Result<(), EngineError> {
-        let Some(drafter) = &mut self.drafter else {
+        if self.drafter.is_none() {
             return Ok(());
-        };
-        let mut spare = self.settings.batch_tokens;
-        spare = spare.saturating_sub(parts.iter().map(|part| part.rows).sum());
+        }
+        let mut rows = self.settings.batch_tokens;
+        rows = rows.saturating_sub(parts.iter().map(|part| part.rows).sum());
+        let mut pages = self.engine.pages().0;
+        for part in parts.iter() {
+            if let Some(sequence) = self.stream(part.stream).sequence() {
+                pages = pages.saturating_sub(self.engine.pages_for(sequence, part.rows)?);
+            }
+        }
         let mut to_draft = Vec::new();
         let mut whose = Vec::new();
         for (at, part) in parts.iter().enumerate() {
             let stream = &self.streams[&part.stream];
-            let request = &self.requests[&stream.request];
-            let room = self.engine.context().saturating_sub(stream.tokens.len());
-            let left = request.limits.max_tokens.map_or(usize::MAX, |most| {
-                most.saturating_sub(stream.generated() + 1)
-            });
-            let most = spare.min(room).min(left);
-            let is_answering = part.rows == 1 && part.is_complete && stream.generated() > 0;
-            if let Some(sequence) = stream.sequence()
-                && request.speculation
-                && is_answering
-                && most > 0
-            {
+            let is_wanted = part.is_answering && self.requests[&stream.request].speculation;
+            if let (Some(sequence), true) = (stream.sequence(), is_wanted) {
+                let most = self.most_drafts(stream).min(rows);
+                let (most, taken) = self.drafts_that_fit(sequence, most, pages)?;
+                pages -= taken;
+                rows -= most;
                 to_draft.push(ToDraft {
                     sequence,
                     tokens: &stream.tokens,
@@ -97,19 +102,44 @@ impl Scheduler {
                 whose.push(at);
             }
         }
-        if to_draft.is_empty() {
-            return Ok(());
-        }
-        let drafts = drafter.draft(&mut self.engine, &to_draft)?;
-        for (at, mut drafts) in whose.into_iter().zip(drafts) {
-            drafts.truncate(spare);
-            spare -= drafts.len();
+        let answering = parts.iter().filter(|part| part.is_answering).count();
+        let others = answering - to_draft.len();
+        let drafter = self.drafter.as_mut().expect("it was there above");
+        let drafts = drafter.draft(&mut self.engine, &to_draft, others)?;
+        for (at, drafts) in whose.into_iter().zip(drafts) {
             parts[at].drafts = drafts;
         }
         Ok(())
     }
 
-    fn work(&self, parts: &[Part]) -> Vec<Work> {
+    /// The most drafts that a stream can use: an answer ends at its limits.
+    fn most_drafts(&self, stream: &Stream) -> usize {
+        let room = self.engine.context().saturating_sub(stream.tokens.len());
+        let limits = &self.requests[&stream.request].limits;
+        let left = limits.max_tokens.map_or(usize::MAX, |most| {
+            most.saturating_sub(stream.generated() + 1)
+        });
+        room.min(left).min(self.engine.most_drafts())
+    }
+
+    /// How many of so many drafts fit this many pages, and how many pages they take.
+    fn drafts_that_fit(
+        &self,
+        sequence: SequenceId,
+        most: usize,
+        pages: usize,
+    ) -> Result<(usize, usize), EngineError> {
+        let without = self.engine.pages_for(sequence, 1)?;
+        for drafts in (1..=most).rev() {
+            let taken = self.engine.pages_for(sequence, 1 + drafts)? - without;
+            if taken <= pages {
+                return Ok((drafts, taken));
+            }
+        }
+        Ok((0, 0))
+    }
+
+    fn work(&self, parts: &[Part]) -> Vec<Run> {
         let work = |part: &Part| {
             let stream = self.stream(part.stream);
             let sequence = stream.sequence().expect("parts run");
@@ -121,10 +151,15 @@ impl Scheduler {
             } else {
                 Vec::new()
             };
-            Work {
-                sequence,
-                tokens,
-                logits,
+            let drafter = self.drafter.as_ref();
+            Run {
+                work: Work {
+                    sequence,
+                    tokens,
+                    logits,
+                },
+                drafts: part.drafts.len(),
+                hidden: drafter.is_some_and(|drafter| drafter.wants_hidden(sequence)),
             }
         };
         parts.iter().map(work).collect()

@@ -66,6 +66,8 @@ pub(super) struct Parked {
     pub(super) past: usize,
     pub(super) state: Arc<StateSnapshot>,
     pub(super) pages: ParkedPages,
+    /// The last token's hidden row, for the drafter.
+    pub(super) hidden: Option<Arc<[f32]>>,
 }
 
 /// Where a parked stream's pages are.
@@ -83,7 +85,8 @@ impl Parked {
             ParkedPages::Device(_) => 0,
             ParkedPages::Host(pages) => pages.iter().map(Vec::len).sum(),
         };
-        self.state.bytes() + pages
+        let hidden = self.hidden.as_ref().map_or(0, |row| size_of_val(&row[..]));
+        self.state.bytes() + pages + hidden
     }
 }
 

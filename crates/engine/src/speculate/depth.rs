@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::acceptance::{Acceptance, MOST_DRAFTS};
+use super::acceptance::MOST_DRAFTS;
 use super::costs::Costs;
 
 /// What a draft pass is guessed to cost before it was ever measured, in steps.
@@ -71,41 +71,22 @@ impl Trial {
 }
 
 /// Chooses depths for all sequences of an engine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct DepthController {
     /// Of steps without prompts, by all their rows.
     steps: Costs,
     /// Of draft passes, by sequences.
     drafts: Costs,
-    /// Of all sequences together.
-    acceptance: Acceptance,
     step: u64,
-    /// For each number of sequences when plain steps are measured again, and how long to wait
+    /// For each number of rows when plain steps are measured again, and how long to wait
     /// the next time.
     plain_again: BTreeMap<usize, (u64, u64)>,
 }
 
 impl DepthController {
-    /// No experience; drafts are guessed to be right with this probability.
-    pub fn new(guess: f64) -> Self {
-        Self {
-            steps: Costs::default(),
-            drafts: Costs::default(),
-            acceptance: Acceptance::guess(guess),
-            step: 0,
-            plain_again: BTreeMap::new(),
-        }
-    }
-
-    /// For a new sequence.
-    pub fn new_acceptance(&self) -> Acceptance {
-        Acceptance::like(&self.acceptance)
-    }
-
-    /// Notes a verified run of a sequence.
-    pub fn verified(&mut self, acceptance: &mut Acceptance, drafted: usize, accepted: usize) {
-        acceptance.note(drafted, accepted);
-        self.acceptance.note(drafted, accepted);
+    /// No experience.
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Notes how long a step without prompts took: running and choosing tokens, not drafting.
@@ -123,15 +104,20 @@ impl DepthController {
         &self.steps
     }
 
-    /// For each sequence how many drafts to verify in the coming step.
-    pub fn plan(&mut self, sequences: &mut [(Prospect, &mut Trial)]) -> Vec<usize> {
+    /// For each sequence how many drafts to verify in the coming step, beside which it has `others`
+    /// rows.
+    pub fn plan(&mut self, sequences: &mut [(Prospect, &mut Trial)], others: usize) -> Vec<usize> {
+        if sequences.is_empty() {
+            return Vec::new();
+        }
         self.step += 1;
         let prospects: Vec<Prospect> = sequences.iter().map(|(prospect, _)| *prospect).collect();
-        if self.wants_plain(sequences.len()) {
+        let plain = sequences.len() + others;
+        if self.wants_plain(plain) {
             return vec![0; sequences.len()];
         }
-        let planned = self.best(&prospects);
-        let wait = self.trial_wait(sequences.len());
+        let planned = self.best(&prospects, plain);
+        let wait = self.trial_wait(sequences.len(), plain);
         let decide = |(planned, (prospect, trial)): (usize, &mut (Prospect, &mut Trial))| {
             trial.decide(planned, prospect.most, wait)
         };
@@ -139,14 +125,14 @@ impl DepthController {
     }
 
     /// Whether this step should be plain, to know what plain steps cost.
-    fn wants_plain(&mut self, sequences: usize) -> bool {
-        if self.steps.measured(sequences) < FIRST_PLAIN_STEPS {
+    fn wants_plain(&mut self, rows: usize) -> bool {
+        if self.steps.measured(rows) < FIRST_PLAIN_STEPS {
             return true;
         }
         let (first, longest) = PLAIN_AGAIN;
         let (at, wait) = self
             .plain_again
-            .entry(sequences)
+            .entry(rows)
             .or_insert((self.step + first, first));
         if self.step < *at {
             return false;
@@ -157,12 +143,12 @@ impl DepthController {
     }
 
     /// How long each of so many sequences waits for its next trial.
-    fn trial_wait(&self, sequences: usize) -> u32 {
+    fn trial_wait(&self, sequences: usize, rows: usize) -> u32 {
         let (least, most) = TRIAL_AGAIN;
-        let Some(plain) = self.steps.of(sequences) else {
+        let Some(plain) = self.steps.of(rows) else {
             return most as u32;
         };
-        let verified = self.steps.of(sequences + 1).unwrap_or(plain);
+        let verified = self.steps.of(rows + 1).unwrap_or(plain);
         let drafted = self.drafts.of(1).unwrap_or(GUESSED_DRAFT * plain);
         let share = sequences as f64 * (verified - plain + drafted) / plain;
         let wait = f64::from(TRIAL_STEPS) * share / TRIAL_SHARE;
@@ -170,7 +156,7 @@ impl DepthController {
     }
 
     /// The depths with the most tokens per second, going by experience.
-    fn best(&self, prospects: &[Prospect]) -> Vec<usize> {
+    fn best(&self, prospects: &[Prospect], plain: usize) -> Vec<usize> {
         // The likeliest first. What is reached only over other drafts is less likely than they.
         let mut candidates: Vec<(f64, usize, usize)> = Vec::new();
         for (sequence, prospect) in prospects.iter().enumerate() {
@@ -183,9 +169,9 @@ impl DepthController {
         }
         candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
 
-        let plain = prospects.len();
+        let mut depths = vec![0; prospects.len()];
         let Some(plain_cost) = self.steps.of(plain) else {
-            return vec![0; plain];
+            return depths;
         };
         let mut best_rate = plain as f64 / plain_cost * LEAST_GAIN;
         let mut best = 0;
@@ -211,7 +197,6 @@ impl DepthController {
                 best = count + 1;
             }
         }
-        let mut depths = vec![0; plain];
         for &(_, _, sequence) in &candidates[..best] {
             depths[sequence] += 1;
         }
@@ -222,6 +207,7 @@ impl DepthController {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::speculate::Acceptance;
 
     /// A device and texts: what steps cost, and how likely drafts are right.
     struct World {
@@ -252,8 +238,8 @@ mod tests {
     /// Tokens per second over many steps; of a fixed depth, or of the controller's.
     fn run(world: &World, fixed: Option<usize>) -> f64 {
         let mut chance = Chance(7);
-        let mut controller = DepthController::new(0.5);
-        let mut acceptances = vec![controller.new_acceptance(); world.sequences];
+        let mut controller = DepthController::new();
+        let mut acceptances = vec![Acceptance::guess(0.5); world.sequences];
         let mut trials = vec![Trial::default(); world.sequences];
         let (mut tokens, mut time) = (0.0, 0.0);
         for step in 0..3000u64 {
@@ -271,7 +257,7 @@ mod tests {
                 .collect();
             let depths = match fixed {
                 Some(depth) => vec![depth; world.sequences],
-                None => controller.plan(&mut prospects),
+                None => controller.plan(&mut prospects, 0),
             };
             for pass in 0..MOST_DRAFTS {
                 let drafting = depths.iter().filter(|&&depth| depth > pass).count();
@@ -287,7 +273,7 @@ mod tests {
             for (sequence, &depth) in depths.iter().enumerate() {
                 let right = (world.right)(sequence, step);
                 let hits = (0..depth).take_while(|_| chance.next() < right).count();
-                controller.verified(&mut acceptances[sequence], depth, hits);
+                acceptances[sequence].note(depth, hits);
                 tokens += 1.0 + hits as f64;
             }
         }

@@ -9,10 +9,13 @@ mod acceptance;
 mod costs;
 mod counts;
 mod depth;
+mod head;
 mod lookup;
+mod speculation;
 
 pub use acceptance::{Acceptance, MOST_DRAFTS};
 pub use costs::Costs;
 pub use counts::{DraftCounts, Tally};
 pub use depth::{DepthController, Prospect, Trial};
 pub use lookup::{LookedUp, Lookup};
+pub use speculation::{Clock, Depth, Oracle, Speculation, SpeculationSettings};

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cache::{Boundary, BoundaryKind};
+use crate::speculate::{Depth, SpeculationSettings};
 use crate::toy::POISON;
 
 #[derive(Debug, Clone)]
@@ -74,6 +75,7 @@ fn requests() -> impl Strategy<Value = Request> {
                 request.sampling.seed = seed;
                 request.keep_before = vec![7];
                 request.cache = seed != 3;
+                request.speculation = seed != 2;
                 request
             },
         )
@@ -132,8 +134,31 @@ fn sizes() -> impl Strategy<Value = (ToySize, SchedulerSettings)> {
     )
 }
 
-fn check(size: ToySize, settings: SchedulerSettings, acts: Vec<Act>) {
+fn speculation() -> impl Strategy<Value = Option<SpeculationSettings>> {
+    let settings = (any::<bool>(), any::<bool>(), 1usize..7, any::<bool>());
+    let settings = settings.prop_map(|(head, lookup, most, is_full)| SpeculationSettings {
+        head,
+        lookup,
+        most,
+        depth: if is_full {
+            Depth::Full
+        } else {
+            Depth::Adaptive
+        },
+    });
+    prop::option::weighted(0.7, settings)
+}
+
+fn check(
+    size: ToySize,
+    settings: SchedulerSettings,
+    speculation: Option<SpeculationSettings>,
+    acts: Vec<Act>,
+) {
     let mut bench = Bench::new(size, settings);
+    if let Some(speculation) = speculation {
+        bench.speculate(speculation);
+    }
     let mut asked: Vec<(RequestId, Request)> = Vec::new();
     let mut cancelled = Vec::new();
     for act in acts {
@@ -171,7 +196,9 @@ fn check(size: ToySize, settings: SchedulerSettings, acts: Vec<Act>) {
 
 proptest! {
     #[test]
-    fn schedules_never_change_answers((size, settings) in sizes(), acts in acts()) {
-        check(size, settings, acts);
+    fn schedules_never_change_answers(
+        (size, settings) in sizes(), speculation in speculation(), acts in acts(),
+    ) {
+        check(size, settings, speculation, acts);
     }
 }

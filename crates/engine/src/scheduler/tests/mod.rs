@@ -3,13 +3,16 @@
 mod cache;
 mod fuzz;
 mod policy;
+mod speculation;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::chooser::Chooser;
 use super::*;
 use crate::cache::CacheSettings;
 use crate::event::{FinishReason, Reuse, Usage};
+use crate::speculate::{Speculation, SpeculationSettings};
 use crate::toy::{self, ToySize};
 
 /// What became of a request's answers.
@@ -73,6 +76,17 @@ impl Bench {
             outcomes: BTreeMap::new(),
             steps: 0,
         }
+    }
+
+    /// Drafts from now on. Time passes by fits and starts, but always the same.
+    pub(super) fn speculate(&mut self, settings: SpeculationSettings) {
+        let mut now = 0u64;
+        let clock = Box::new(move || {
+            now += 1 + now * now % 7;
+            Duration::from_micros(now)
+        });
+        let drafter = Speculation::new(&self.scheduler.engine, toy::HIDDEN, settings, clock);
+        self.scheduler.drafter = Some(Box::new(drafter));
     }
 
     pub(super) fn submit(&mut self, request: Request) -> RequestId {

@@ -1,0 +1,331 @@
+//! The engine's drafter: prompt lookup and the model's own head, as deep as it pays.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::acceptance::{Acceptance, MOST_DRAFTS};
+use super::counts::DraftCounts;
+use super::depth::{DepthController, Prospect, Trial};
+use super::head::{Head, ToGuess};
+use super::lookup::Lookup;
+use crate::drafter::{Drafter, ToDraft};
+use crate::engine::{Engine, SequenceId};
+use crate::error::EngineError;
+
+/// Which drafts to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpeculationSettings {
+    /// Whether the model's multi-token-prediction head drafts, if it has one.
+    pub head: bool,
+    /// Whether prompts are looked up.
+    pub lookup: bool,
+    /// The most drafts for a sequence in a step.
+    pub most: usize,
+    /// How many of these.
+    pub depth: Depth,
+}
+
+impl Default for SpeculationSettings {
+    fn default() -> Self {
+        Self {
+            head: true,
+            lookup: true,
+            most: 4,
+            depth: Depth::Adaptive,
+        }
+    }
+}
+
+/// How many drafts to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// As many as pay, going by measured acceptance and cost.
+    Adaptive,
+    /// Always as many as possible.
+    Full,
+}
+
+/// Where a draft comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Head,
+    Lookup,
+}
+
+const SOURCES: usize = 2;
+/// How likely drafts are taken to be right before any was verified: the model's head, and what
+/// followed elsewhere.
+const GUESSES: [f64; SOURCES] = [0.6, 0.5];
+
+/// What is known of one sequence.
+#[derive(Debug)]
+struct Followed {
+    lookup: Option<Lookup>,
+    acceptance: [Acceptance; SOURCES],
+    trial: Trial,
+    /// Where its drafts in the present step come from.
+    source: Source,
+}
+
+/// Tells the time since some moment. The engine has no clock of its own.
+pub type Clock = Box<dyn FnMut() -> Duration + Send>;
+
+/// What would be drafted if the future were known: after these tokens at most so many.
+pub type Oracle = Box<dyn FnMut(&[u32], usize) -> Vec<u32> + Send>;
+
+/// Drafts for all sequences of an engine.
+pub struct Speculation {
+    settings: SpeculationSettings,
+    head: Option<Head>,
+    controller: DepthController,
+    /// Of all sequences.
+    acceptance: [Acceptance; SOURCES],
+    followed: HashMap<SequenceId, Followed>,
+    counts: DraftCounts,
+    clock: Clock,
+    /// When the present step began to run.
+    began: Duration,
+    oracle: Option<Oracle>,
+}
+
+impl Speculation {
+    /// A drafter for an engine, whose model has hidden rows of this size. Steps are measured with
+    /// `clock`.
+    pub fn new(
+        engine: &Engine,
+        hidden_size: usize,
+        settings: SpeculationSettings,
+        clock: Clock,
+    ) -> Self {
+        let has_head = settings.head && engine.can_draft();
+        Self {
+            settings,
+            head: has_head.then(|| Head::new(hidden_size)),
+            controller: DepthController::new(),
+            acceptance: GUESSES.map(Acceptance::guess),
+            followed: HashMap::new(),
+            counts: DraftCounts::default(),
+            clock,
+            began: Duration::ZERO,
+            oracle: None,
+        }
+    }
+
+    /// Replaces the drafts by what an oracle says, at the same cost. For measurements: weights
+    /// that were never trained accept no draft, so the speed with speculation on can only be
+    /// measured with an acceptance that is prescribed. Answers stay what they are.
+    #[must_use]
+    pub fn with_oracle(mut self, oracle: Oracle) -> Self {
+        self.oracle = Some(oracle);
+        self
+    }
+
+    /// The best source for a sequence, with its prospect and what it would draft without a model.
+    fn prospect(&mut self, asked: &ToDraft<'_>, most: usize) -> (Prospect, Source, Vec<u32>) {
+        let follows = self
+            .head
+            .as_ref()
+            .is_some_and(|head| head.follows(asked.sequence));
+        let followed = self.followed_mut(asked.sequence);
+        let found = followed.lookup_after(asked.tokens, most);
+        let [head, lookup] = [Source::Head, Source::Lookup]
+            .map(|source| followed.acceptance[source as usize].probabilities());
+        let (head_most, lookup_most) = (if follows { most } else { 0 }, found.len());
+        let (source, most, probabilities) =
+            if expected(&lookup, lookup_most) > expected(&head, head_most) {
+                (Source::Lookup, lookup_most, lookup)
+            } else {
+                (Source::Head, head_most, head)
+            };
+        let prospect = Prospect {
+            most,
+            probabilities,
+            is_free: source == Source::Lookup,
+        };
+        (prospect, source, found)
+    }
+
+    fn followed_mut(&mut self, sequence: SequenceId) -> &mut Followed {
+        let (acceptance, has_lookup) = (&self.acceptance, self.settings.lookup);
+        self.followed.entry(sequence).or_insert_with(|| Followed {
+            lookup: has_lookup.then(Lookup::new),
+            acceptance: std::array::from_fn(|source| Acceptance::like(&acceptance[source])),
+            trial: Trial::default(),
+            source: Source::Head,
+        })
+    }
+
+    fn depths(
+        &mut self,
+        sequences: &[ToDraft<'_>],
+        prospects: &[Prospect],
+        others: usize,
+    ) -> Vec<usize> {
+        if self.settings.depth == Depth::Full {
+            return prospects.iter().map(|prospect| prospect.most).collect();
+        }
+        let mut trials: Vec<Trial> = sequences
+            .iter()
+            .map(|asked| self.followed[&asked.sequence].trial)
+            .collect();
+        let mut planned: Vec<(Prospect, &mut Trial)> =
+            prospects.iter().copied().zip(&mut trials).collect();
+        let depths = self.controller.plan(&mut planned, others);
+        for (asked, trial) in sequences.iter().zip(trials) {
+            self.followed_mut(asked.sequence).trial = trial;
+        }
+        depths
+    }
+
+    /// Asks the head for those that it drafts for, and puts its drafts into theirs.
+    fn ask_head(
+        &mut self,
+        engine: &mut Engine,
+        sequences: &[ToDraft<'_>],
+        depths: &[usize],
+        drafts: &mut [Vec<u32>],
+    ) -> Result<(), EngineError> {
+        let Some(head) = &mut self.head else {
+            return Ok(());
+        };
+        let mut to_guess = Vec::new();
+        let mut whose = Vec::new();
+        for (index, (asked, &depth)) in sequences.iter().zip(depths).enumerate() {
+            if depth > 0 && self.followed[&asked.sequence].source == Source::Head {
+                whose.push(index);
+                to_guess.push(ToGuess {
+                    sequence: asked.sequence,
+                    tokens: asked.tokens,
+                    depth,
+                });
+            }
+        }
+        let mut last = (self.clock)();
+        let (clock, controller) = (&mut self.clock, &mut self.controller);
+        let guessed = head.guess(engine, &to_guess, |count| {
+            let now = clock();
+            controller.draft_took(count, now.saturating_sub(last));
+            last = now;
+        })?;
+        for (index, guessed) in whose.into_iter().zip(guessed) {
+            drafts[index] = guessed;
+        }
+        Ok(())
+    }
+}
+
+impl Followed {
+    fn lookup_after(&mut self, tokens: &[u32], most: usize) -> Vec<u32> {
+        let found = self.lookup.as_mut().and_then(|lookup| {
+            lookup.follow(tokens);
+            lookup.draft(most)
+        });
+        found.map_or_else(Vec::new, |found| found.draft)
+    }
+}
+
+/// How many drafts of a run are expected to be right.
+fn expected(probabilities: &[f64; MOST_DRAFTS], most: usize) -> f64 {
+    let mut reached = 1.0;
+    let mut sum = 0.0;
+    for probability in &probabilities[..most.min(MOST_DRAFTS)] {
+        reached *= probability;
+        sum += reached;
+    }
+    sum
+}
+
+impl Drafter for Speculation {
+    fn begin(&mut self, sequence: SequenceId, past: usize, hidden: Option<&[f32]>) {
+        if let Some(head) = &mut self.head {
+            head.begin(sequence, past, hidden);
+        }
+    }
+
+    fn wants_hidden(&self, sequence: SequenceId) -> bool {
+        let head = self.head.as_ref();
+        head.is_some_and(|head| head.follows(sequence))
+    }
+
+    fn ran(
+        &mut self,
+        engine: &mut Engine,
+        sequence: SequenceId,
+        tokens: &[u32],
+        hidden: &[f32],
+    ) -> Result<(), EngineError> {
+        match &mut self.head {
+            Some(head) => head.ran(engine, sequence, tokens, hidden),
+            None => Ok(()),
+        }
+    }
+
+    fn settle(
+        &mut self,
+        engine: &mut Engine,
+        sequence: SequenceId,
+        tokens: &[u32],
+    ) -> Result<Option<Arc<[f32]>>, EngineError> {
+        match &mut self.head {
+            Some(head) => head.settle(engine, sequence, tokens),
+            None => Ok(None),
+        }
+    }
+
+    fn draft(
+        &mut self,
+        engine: &mut Engine,
+        sequences: &[ToDraft<'_>],
+        others: usize,
+    ) -> Result<Vec<Vec<u32>>, EngineError> {
+        let limit = self.settings.most.min(engine.most_drafts());
+        let mut prospects = Vec::with_capacity(sequences.len());
+        let mut drafts = Vec::with_capacity(sequences.len());
+        for asked in sequences {
+            let most = asked.most.min(limit).min(MOST_DRAFTS);
+            let (prospect, source, found) = self.prospect(asked, most);
+            self.followed_mut(asked.sequence).source = source;
+            prospects.push(prospect);
+            drafts.push(found);
+        }
+        let depths = self.depths(sequences, &prospects, others);
+        self.ask_head(engine, sequences, &depths, &mut drafts)?;
+        for ((asked, draft), depth) in sequences.iter().zip(&mut drafts).zip(depths) {
+            draft.truncate(depth);
+            if let Some(oracle) = &mut self.oracle {
+                *draft = oracle(asked.tokens, depth);
+            }
+        }
+        self.began = (self.clock)();
+        Ok(drafts)
+    }
+
+    fn verified(&mut self, sequence: SequenceId, drafted: usize, accepted: usize) {
+        self.counts.note(drafted, accepted);
+        let Some(followed) = self.followed.get_mut(&sequence) else {
+            return;
+        };
+        let source = followed.source as usize;
+        followed.acceptance[source].note(drafted, accepted);
+        self.acceptance[source].note(drafted, accepted);
+    }
+
+    fn stepped(&mut self, rows: usize, is_answering: bool) {
+        if is_answering {
+            let took = (self.clock)().saturating_sub(self.began);
+            self.controller.step_took(rows, took);
+        }
+    }
+
+    fn forget(&mut self, sequence: SequenceId) {
+        self.followed.remove(&sequence);
+        if let Some(head) = &mut self.head {
+            head.forget(sequence);
+        }
+    }
+
+    fn counts(&self) -> DraftCounts {
+        self.counts.clone()
+    }
+}
