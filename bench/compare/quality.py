@@ -23,6 +23,8 @@ TINY = ROOT / "models/tiny/tidemill-tiny.gguf"
 # What llama.cpp calls its mixes (llama_ftype).
 TYPES = {"Q4_0": 2, "Q8_0": 7, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18, "MXFP4_MOE": 38}
 PROMPTS = 60
+# The loops that judge are slow, in Rust and here.
+LONGEST = 128
 
 
 def conversations():
@@ -35,7 +37,8 @@ def conversations():
     step = max(1, len(lines) // PROMPTS)
     for line in lines[::step][:PROMPTS]:
         prompt = json.loads(line)
-        yield prompt["prompt_ids"] + answers.get(prompt["id"], [])
+        whole = prompt["prompt_ids"] + answers.get(prompt["id"], [])
+        yield whole[-LONGEST:]
 
 
 def log_softmax(logits):
