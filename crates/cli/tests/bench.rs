@@ -217,7 +217,11 @@ fn files_are_told_apart_by_their_hash() {
     let sampled = record(&[]);
     assert_eq!(sampled["model_hash_kind"], "xxh64-sampled");
     assert_eq!(sampled["model_hash"], record(&[])["model_hash"]);
-    let full = record(&["--full-hash"]);
+    let full = record(&["--full-hash", "--no-mmap"]);
+    assert_eq!(
+        (&sampled["use_mmap"], &full["use_mmap"]),
+        (&true.into(), &false.into())
+    );
     assert_eq!(full["model_hash_kind"], "xxh64");
     assert_ne!(full["model_hash"], sampled["model_hash"]);
     assert_eq!(full["model_size"], std::fs::metadata(model).unwrap().len());

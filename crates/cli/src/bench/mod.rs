@@ -14,6 +14,7 @@ mod on_demand;
 mod plan;
 mod record;
 mod report;
+mod results;
 mod runner;
 mod state;
 mod stats;

@@ -43,6 +43,8 @@ pub(super) struct Record {
     pub(super) n_ubatch: Option<usize>,
     pub(super) type_k: Option<String>,
     pub(super) type_v: Option<String>,
+    pub(super) use_mmap: Option<bool>,
+    pub(super) use_mlock: Option<bool>,
     /// New tokens of the prompt.
     pub(super) n_prompt: usize,
     /// Generated tokens of each sequence.
@@ -118,6 +120,8 @@ impl Record {
             n_ubatch: None,
             type_k: None,
             type_v: None,
+            use_mmap: None,
+            use_mlock: None,
             n_prompt: 0,
             n_gen: 0,
             n_depth: 0,

@@ -189,6 +189,8 @@ fn settings(record: &Record) -> String {
             parts.push(format!("{name} {value}"));
         }
     }
+    parts.extend((record.use_mmap == Some(false)).then(|| "no mmap".to_owned()));
+    parts.extend((record.use_mlock == Some(true)).then(|| "mlock".to_owned()));
     parts.join(", ")
 }
 

@@ -9,13 +9,12 @@ use tensor::Reference;
 
 use super::identity::{HashKind, hash_files};
 use super::limits::Limits;
-use super::lists::Pair;
 use super::load;
 use super::machine::{Machine, ProcessMemory};
 use super::plan::{self, Case, Setup, Test};
 use super::record::Record;
 use super::report::Report;
-use super::runner::{Runner, Sample};
+use super::runner::Runner;
 use super::{BenchArgs, LoadKind, on_demand, state};
 use crate::args::Global;
 use crate::model_args::Backend;
@@ -23,19 +22,19 @@ use crate::{embedded, output};
 
 /// Everything that was asked for.
 pub(super) struct Suite<'a> {
-    args: &'a BenchArgs,
+    pub(super) args: &'a BenchArgs,
     global: &'a Global,
     pub(super) report: &'a mut Report,
-    machine: Machine,
+    pub(super) machine: Machine,
     /// Read bandwidth by number of threads, measured once.
     bandwidths: Vec<(usize, f64)>,
 }
 
 /// What is known of a model before it is loaded.
 pub(super) struct Subject {
-    opened: OpenedModel,
+    pub(super) opened: OpenedModel,
     files: Vec<PathBuf>,
-    hash: Option<u64>,
+    pub(super) hash: Option<u64>,
 }
 
 impl<'a> Suite<'a> {
@@ -113,7 +112,7 @@ impl<'a> Suite<'a> {
         Ok(record)
     }
 
-    fn known_bandwidth(&self, threads: usize) -> Option<f64> {
+    pub(super) fn known_bandwidth(&self, threads: usize) -> Option<f64> {
         let known = self.bandwidths.iter().find(|(known, _)| *known == threads);
         known.map(|(_, rate)| *rate)
     }
@@ -149,7 +148,7 @@ impl<'a> Suite<'a> {
         Ok(())
     }
 
-    fn hash_kind(&self) -> HashKind {
+    pub(super) fn hash_kind(&self) -> HashKind {
         match self.args.full_hash {
             true => HashKind::Full,
             false => HashKind::Sampled,
@@ -302,129 +301,11 @@ impl<'a> Suite<'a> {
         }
         Ok(())
     }
-
-    fn record(
-        &self,
-        kind: &'static str,
-        test: String,
-        subject: &Subject,
-        setup: &Setup,
-        limits: &Limits,
-    ) -> Record {
-        let mut record = Record::new(kind, test, &self.machine, setup.threads);
-        let config = &subject.opened.config;
-        let architecture = config.architecture.gguf_name();
-        record.model_filename = Some(subject.opened.path.display().to_string());
-        record.model_type = Some(format!(
-            "{architecture} {}L {}",
-            config.layers.len(),
-            subject.name()
-        ));
-        record.model_size = Some(subject.opened.file_bytes());
-        record.model_n_params = Some(limits.parameters);
-        record.set_hash(subject.hash, self.hash_kind());
-        record.isa = match self.args.backend {
-            Backend::Cpu => cpu::Cpu::new(Arc::new(cpu::Pool::new(1)))
-                .ok()
-                .map(|cpu| cpu.isa().to_string()),
-            Backend::Reference => None,
-        };
-        record.backend = Some(format!("{:?}", self.args.backend).to_lowercase());
-        record.type_k = Some(setup.key_type.name().to_lowercase());
-        record.type_v = Some(setup.value_type.name().to_lowercase());
-        record
-    }
-
-    /// A result of several repetitions.
-    pub(super) fn result(
-        &self,
-        subject: &Subject,
-        setup: &Setup,
-        limits: &Limits,
-        case: &Case,
-        samples: &[Sample],
-    ) -> Record {
-        let Sample {
-            turn,
-            tokens,
-            cached,
-            ..
-        } = samples[0];
-        let (kind, name) = match case.test {
-            Test::Prefill(_) => ("prefill", case.name()),
-            Test::Decode { .. } => ("decode", case.name()),
-            Test::Both(_) => ("both", case.name()),
-            Test::Class { .. } => ("class", case.name()),
-            Test::Turns { .. } => ("turn", format!("turn {turn}: {tokens} new")),
-            Test::StateSave | Test::StateRestore => ("state", case.name()),
-        };
-        let mut record = self.record(kind, name, subject, setup, limits);
-        record.n_batch = Some(case.batch);
-        record.n_ubatch = Some(case.ubatch);
-        record.n_depth = cached;
-        record.n_sequences = case.test.sequences();
-        let times: Vec<_> = samples.iter().map(|sample| sample.time).collect();
-        record.set_times(&times, tokens);
-        let mut first: Vec<_> = samples
-            .iter()
-            .filter_map(|sample| sample.first_token)
-            .collect();
-        first.sort();
-        record.first_token_ms = first
-            .get(first.len() / 2)
-            .map(|time| time.as_secs_f64() * 1e3);
-        let rate = record.median_ts;
-        let prefill = |record: &mut Record, tokens: usize, depth: usize| {
-            let macs = limits.prefill(tokens, depth) / tokens as f64;
-            record.macs_per_token = Some(macs);
-            record.macs_per_second = rate.map(|rate| rate * macs);
-        };
-        match case.test {
-            Test::Prefill(tokens) | Test::Class { tokens, .. } => {
-                record.n_prompt = tokens;
-                prefill(&mut record, tokens, cached);
-            }
-            Test::Turns { answer, .. } => {
-                record.n_prompt = tokens;
-                record.n_gen = answer;
-                record.note = Some(format!("{cached} cached"));
-                prefill(&mut record, tokens, cached);
-            }
-            Test::Both(Pair { prompt, generated }) => {
-                record.n_prompt = prompt;
-                record.n_gen = generated;
-            }
-            Test::Decode { tokens, sequences } => {
-                record.n_gen = tokens;
-                // Step i reads the keys and values of depth + i + 1 tokens.
-                let context = cached as f64 + (tokens as f64 + 1.0) / 2.0;
-                let traffic = limits.decode(sequences, context);
-                record.bytes_per_token = Some(traffic.total());
-                record.weight_bytes_per_token = Some(traffic.weights);
-                record.state_bytes_per_token = Some(traffic.state);
-                record.cache_bytes_per_token = Some(traffic.cache);
-                record.bytes_per_second = rate.map(|rate| rate * traffic.total());
-                let known = self
-                    .bandwidths
-                    .iter()
-                    .find(|(threads, _)| *threads == setup.threads);
-                record.read_bandwidth = known.map(|(_, bandwidth)| *bandwidth);
-                record.bandwidth_fraction = record
-                    .bytes_per_second
-                    .zip(record.read_bandwidth)
-                    .map(|(rate, bandwidth)| rate / bandwidth);
-            }
-            Test::StateSave | Test::StateRestore => {
-                state::describe(&mut record, limits.state_bytes());
-            }
-        }
-        record
-    }
 }
 
 impl Subject {
     /// The file's name without folder and ending.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         let path = &self.opened.path;
         path.file_stem()
             .unwrap_or(path.as_os_str())
