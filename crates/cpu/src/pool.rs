@@ -1,8 +1,9 @@
 //! Resident threads for the short parallel regions of a forward pass.
 //!
 //! A step runs hundreds of regions of a few microseconds to milliseconds. So workers stay, spin
-//! for a bounded time after each region and then sleep; tasks are claimed one by one from a shared
-//! counter, which balances cores of unequal speed; and the caller works too. A worker that the
+//! for a bounded time after each region and then sleep; tasks are claimed from a shared counter,
+//! several at first and one by one in the end, which balances cores of unequal speed and lets each
+//! read memory in long runs; and the caller works too. A worker that the
 //! system has not scheduled in time simply misses the region: the caller never waits for a thread
 //! that holds no task.
 //!
@@ -10,6 +11,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LockResult, Mutex, PoisonError};
@@ -20,6 +22,11 @@ use crate::parts::Parts;
 /// How often a worker looks for the next region before it sleeps: some tens of microseconds,
 /// longer than the serial parts between regions and too short to hurt other programs.
 const SPINS: u32 = 2_000;
+
+/// The most tasks that are claimed at once. Neighbouring tasks read neighbouring memory, which the
+/// processor fetches ahead of a thread that goes on from one to the next. But whoever loses its
+/// core keeps the others waiting for what it has claimed.
+const MOST_AT_ONCE: usize = 16;
 
 /// The gate's bits: below 16 the workers inside the region, bit 16 whether it is open to more,
 /// above it the region's number.
@@ -63,6 +70,9 @@ struct Shared {
     /// The next task nobody has claimed.
     next: Line<AtomicUsize>,
     job: UnsafeCell<Job>,
+    /// A task of this region panicked.
+    panicked: AtomicBool,
+    threads: usize,
     /// Workers that sleep or are about to.
     sleepers: AtomicUsize,
     sleep: Mutex<()>,
@@ -109,6 +119,8 @@ impl Pool {
                 call: call::<fn(usize)>,
                 tasks: 0,
             }),
+            panicked: AtomicBool::new(false),
+            threads: threads.max(1),
             sleepers: AtomicUsize::new(0),
             sleep: Mutex::new(()),
             wake: Condvar::new(),
@@ -139,8 +151,9 @@ impl Pool {
     /// Calls `body` once for each of `0..tasks` on any thread; returns when all calls have.
     /// Allocates nothing. Called from inside a region, it runs all tasks on the calling thread.
     ///
-    /// Calls begin in the order of their numbers. So a task may wait for what tasks of lower
-    /// numbers compute: threads that wait for nothing are at work on them.
+    /// A thread calls in the order of numbers, and no number is left unclaimed below one that is.
+    /// So a task may wait for what tasks of lower numbers compute: the lowest that is not done
+    /// waits for nothing.
     ///
     /// # Panics
     /// With the payload of the first task that panicked; tasks not begun by then are skipped.
@@ -207,6 +220,7 @@ impl Drop for Pool {
 impl Shared {
     fn open(&self) {
         self.next.0.store(0, Ordering::Relaxed);
+        self.panicked.store(false, Ordering::Relaxed);
         let closed = self.gate.0.load(Ordering::Relaxed);
         // Sequentially consistent with `sleepers`: either the worker sees this region before it
         // sleeps, or we see the sleeper.
@@ -244,21 +258,33 @@ impl Shared {
         // SAFETY: the job was published before the gate opened and stays until nobody is inside.
         let job = unsafe { *self.job.get() };
         let result = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let task = self.next.0.fetch_add(1, Ordering::Relaxed);
-                if task >= job.tasks {
-                    break;
+            while let Some(tasks) = self.claim(job.tasks) {
+                for task in tasks {
+                    if self.panicked.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    // SAFETY: `body` is the closure of the caller of `run`, which is waiting; its
+                    // type is that of `call`, and it is Sync.
+                    unsafe { (job.call)(job.body, task) };
                 }
-                // SAFETY: `body` is the closure of the caller of `run`, which is waiting; its
-                // type is that of `call`, and it is Sync.
-                unsafe { (job.call)(job.body, task) };
             }
         }));
         if let Err(payload) = result {
-            // Half the range, so that further claims cannot wrap around.
-            self.next.0.store(usize::MAX / 2, Ordering::Relaxed);
+            self.panicked.store(true, Ordering::Relaxed);
             ignore_poison(self.panic.lock()).get_or_insert(payload);
         }
+    }
+
+    /// The next tasks nobody has claimed: a small share of what is left, so that all end together.
+    fn claim(&self, tasks: usize) -> Option<Range<usize>> {
+        let share = |next: usize| {
+            let left = tasks.checked_sub(next).filter(|left| *left > 0)?;
+            Some(next + (left / (4 * self.threads)).clamp(1, MOST_AT_ONCE))
+        };
+        let next = &self.next.0;
+        let start = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, share);
+        let start = start.ok()?;
+        share(start).map(|end| start..end)
     }
 
     /// A worker's life.

@@ -3,7 +3,7 @@
 //! A group's rows are cut into units, and a unit's work into tasks: stripes of its inner values
 //! `silu(gate x) * (up x)`, then stripes of its outputs. Whoever completes the inner values of a
 //! unit rounds them for the down projection. The tasks of all units make one parallel region:
-//! tasks are begun in the order of their numbers, and a unit's outputs come after the next units'
+//! tasks are claimed in the order of their numbers, and a unit's outputs come after the next units'
 //! inner values, so that what a task needs is done or nearly done when it begins.
 //!
 //! With many rows the outputs of all choices would fill the memory's lanes instead of a cache, so
@@ -25,10 +25,11 @@ use crate::parts::Parts;
 use crate::scratch::with_scratch;
 use crate::simd::{Kernel, Simd, sigmoid, silu};
 
-/// Inner values per task, for each of which two rows of weights are read.
-const INNER_STRIPE: usize = 32;
+/// Inner values per task, for each of which two rows of weights are read: as the outputs, some
+/// tens of KiB of weights, of which the first are not fetched ahead.
+const INNER_STRIPE: usize = 64;
 /// Outputs per task.
-const OUTPUT_STRIPE: usize = 128;
+const OUTPUT_STRIPE: usize = 256;
 /// Up to this many rows one region does it all.
 const FEW_ROWS: usize = 16;
 /// The most rows of a unit where several groups share the threads: enough that unpacking weights
@@ -104,7 +105,7 @@ struct Buffers<'a> {
     outputs: Parts<'a, f32>,
     /// The columns of the outputs that are computed at a time.
     columns: Range<usize>,
-    /// A task of inner values panicked; do not wait for them.
+    /// A task panicked, and its thread leaves others undone; do not wait for them.
     failed: &'a AtomicBool,
 }
 
@@ -283,9 +284,9 @@ impl<'a> MlpStep<'a> {
 
     fn run_task(&self, units: &[Unit<'_>], task: Task, buffers: &Buffers<'_>) {
         let unit = &units[task.unit as usize];
+        let failed = FailedUnlessForgotten(buffers.failed);
         match task.stripe {
             Stripe::Inner(stripe) => {
-                let failed = FailedUnlessForgotten(buffers.failed);
                 let width = unit.group.weights.gate.rows();
                 let columns = range_of(stripe as usize, INNER_STRIPE, width);
                 if stripe == 0 {
@@ -299,7 +300,6 @@ impl<'a> MlpStep<'a> {
                     // Nobody else sets it.
                     let _ = unit.inner.set(inner);
                 }
-                std::mem::forget(failed);
             }
             Stripe::Outputs(stripe) => {
                 if let Some(inner) = unit.wait(buffers.failed) {
@@ -308,6 +308,7 @@ impl<'a> MlpStep<'a> {
                 }
             }
         }
+        std::mem::forget(failed);
     }
 
     /// Computes the columns `columns` of `silu(gate x) * (up x)` for a unit's rows.
