@@ -32,48 +32,54 @@ enum MatrixKernel {
     Decoded,
 }
 
-/// The types that have an integer kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum IntegerKind {
-    Q8_0,
-    Q4_0,
-    Q4K,
-    Q5K,
-    Q6K,
-    Iq4Nl,
-    Mxfp4,
-}
+/// Makes [`IntegerKind`] of a table from storage types to formats.
+macro_rules! integer_kinds {
+    ($($dtype:ident => $format:ident,)*) => {
+        /// The types that have an integer kernel.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        enum IntegerKind {
+            $($format,)*
+        }
 
-impl IntegerKind {
-    fn of(dtype: DType) -> Option<Self> {
-        Some(match dtype {
-            DType::Q8_0 => Self::Q8_0,
-            DType::Q4_0 => Self::Q4_0,
-            DType::Q4_K => Self::Q4K,
-            DType::Q5_K => Self::Q5K,
-            DType::Q6_K => Self::Q6K,
-            DType::IQ4_NL => Self::Iq4Nl,
-            DType::MXFP4 => Self::Mxfp4,
-            _ => return None,
-        })
-    }
+        impl IntegerKind {
+            fn of(dtype: DType) -> Option<Self> {
+                match dtype {
+                    $(DType::$dtype => Some(Self::$format),)*
+                    _ => None,
+                }
+            }
 
-    /// # Safety
-    /// As [`Stripe::dots`], for this type.
-    unsafe fn dots(self, stripe: &Stripe<'_>, dispatch: Dispatch) {
-        // SAFETY: as the caller promises.
-        unsafe {
-            match self {
-                Self::Q8_0 => stripe.dots::<blocks::Q8_0>(dispatch),
-                Self::Q4_0 => stripe.dots::<blocks::Q4_0>(dispatch),
-                Self::Q4K => stripe.dots::<blocks::Q4K>(dispatch),
-                Self::Q5K => stripe.dots::<blocks::Q5K>(dispatch),
-                Self::Q6K => stripe.dots::<blocks::Q6K>(dispatch),
-                Self::Iq4Nl => stripe.dots::<blocks::Iq4Nl>(dispatch),
-                Self::Mxfp4 => stripe.dots::<blocks::Mxfp4>(dispatch),
+            /// # Safety
+            /// As [`Stripe::dots`], for this type.
+            unsafe fn dots(self, stripe: &Stripe<'_>, dispatch: Dispatch) {
+                match self {
+                    // SAFETY: as the caller promises.
+                    $(Self::$format => unsafe { stripe.dots::<blocks::$format>(dispatch) },)*
+                }
             }
         }
-    }
+    };
+}
+
+integer_kinds! {
+    Q8_0 => Q8_0,
+    Q4_0 => Q4_0,
+    Q4_1 => Q4_1,
+    Q5_0 => Q5_0,
+    Q5_1 => Q5_1,
+    Q2_K => Q2K,
+    Q3_K => Q3K,
+    Q4_K => Q4K,
+    Q5_K => Q5K,
+    Q6_K => Q6K,
+    IQ4_NL => Iq4Nl,
+    IQ4_XS => Iq4Xs,
+    IQ3_S => Iq3S,
+    IQ3_XXS => Iq3Xxs,
+    IQ2_S => Iq2S,
+    IQ2_XS => Iq2Xs,
+    IQ2_XXS => Iq2Xxs,
+    MXFP4 => Mxfp4,
 }
 
 /// The input rows of a product, in the forms that its weights need.

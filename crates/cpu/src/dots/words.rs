@@ -54,11 +54,11 @@ pub(crate) trait Words: Copy {
     /// The sum of bytes.
     fn add_bytes(self, a: Self::I, b: Self::I) -> Self::I;
     /// Words shifted left.
-    fn shift_left<const BITS: u32>(self, a: Self::I) -> Self::I;
+    fn shift_left(self, a: Self::I, bits: u32) -> Self::I;
     /// Words shifted right, zeros coming in.
-    fn shift_right<const BITS: u32>(self, a: Self::I) -> Self::I;
+    fn shift_right(self, a: Self::I, bits: u32) -> Self::I;
     /// Signed words shifted right.
-    fn shift_right_signed<const BITS: u32>(self, a: Self::I) -> Self::I;
+    fn shift_right_signed(self, a: Self::I, bits: u32) -> Self::I;
     /// A table for [`Words::lookup`].
     fn table(self, entries: &[u8; 16]) -> Self::I;
     /// For each byte, which must be below 16, the entry of a table.
@@ -124,6 +124,6 @@ pub(crate) trait Words: Copy {
 pub(crate) struct Bias {
     /// In what a format unpacks.
     pub(crate) of_codes: u8,
-    /// In the sums that come with activations. At least as much.
+    /// In the sums that come with activations. Not 0.
     pub(crate) of_sums: u8,
 }

@@ -85,18 +85,18 @@ impl Words for Avx2 {
     }
 
     #[inline(always)]
-    fn shift_left<const BITS: u32>(self, a: __m256i) -> __m256i {
-        avx2!(_mm256_sll_epi32(a, _mm_cvtsi32_si128(BITS as i32)))
+    fn shift_left(self, a: __m256i, bits: u32) -> __m256i {
+        avx2!(_mm256_sll_epi32(a, _mm_cvtsi32_si128(bits as i32)))
     }
 
     #[inline(always)]
-    fn shift_right<const BITS: u32>(self, a: __m256i) -> __m256i {
-        avx2!(_mm256_srl_epi32(a, _mm_cvtsi32_si128(BITS as i32)))
+    fn shift_right(self, a: __m256i, bits: u32) -> __m256i {
+        avx2!(_mm256_srl_epi32(a, _mm_cvtsi32_si128(bits as i32)))
     }
 
     #[inline(always)]
-    fn shift_right_signed<const BITS: u32>(self, a: __m256i) -> __m256i {
-        avx2!(_mm256_sra_epi32(a, _mm_cvtsi32_si128(BITS as i32)))
+    fn shift_right_signed(self, a: __m256i, bits: u32) -> __m256i {
+        avx2!(_mm256_sra_epi32(a, _mm_cvtsi32_si128(bits as i32)))
     }
 
     #[inline(always)]

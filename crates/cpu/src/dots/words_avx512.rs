@@ -81,18 +81,18 @@ impl Words for Avx512 {
     }
 
     #[inline(always)]
-    fn shift_left<const BITS: u32>(self, a: __m512i) -> __m512i {
-        avx512!(_mm512_slli_epi32::<BITS>(a))
+    fn shift_left(self, a: __m512i, bits: u32) -> __m512i {
+        avx512!(_mm512_sll_epi32(a, _mm_cvtsi32_si128(bits as i32)))
     }
 
     #[inline(always)]
-    fn shift_right<const BITS: u32>(self, a: __m512i) -> __m512i {
-        avx512!(_mm512_srli_epi32::<BITS>(a))
+    fn shift_right(self, a: __m512i, bits: u32) -> __m512i {
+        avx512!(_mm512_srl_epi32(a, _mm_cvtsi32_si128(bits as i32)))
     }
 
     #[inline(always)]
-    fn shift_right_signed<const BITS: u32>(self, a: __m512i) -> __m512i {
-        avx512!(_mm512_srai_epi32::<BITS>(a))
+    fn shift_right_signed(self, a: __m512i, bits: u32) -> __m512i {
+        avx512!(_mm512_sra_epi32(a, _mm_cvtsi32_si128(bits as i32)))
     }
 
     #[inline(always)]
@@ -209,10 +209,10 @@ impl Words for Avx512 {
         )))
     }
 
-    /// With the bias of the sums.
+    /// With the bias of the sums, if that is larger.
     #[inline(always)]
     fn prepare(self, bias: Bias, codes: __m512i) -> __m512i {
-        if bias.of_codes == 0 || bias.of_codes == bias.of_sums {
+        if bias.of_codes == 0 || bias.of_codes >= bias.of_sums {
             codes
         } else {
             self.add_bytes(codes, self.splat_bytes(bias.of_sums - bias.of_codes))
@@ -229,7 +229,8 @@ impl Words for Avx512 {
         if bias.of_codes == 0 {
             self.splat_words(0)
         } else {
-            self.splat_words(bias_sum as u32)
+            let factor = bias.of_codes.div_ceil(bias.of_sums);
+            self.splat_words((bias_sum * i32::from(factor)) as u32)
         }
     }
 

@@ -79,18 +79,18 @@ impl Words for Scalar {
     }
 
     #[inline(always)]
-    fn shift_left<const BITS: u32>(self, a: I) -> I {
-        map(a, |a| a << BITS)
+    fn shift_left(self, a: I, bits: u32) -> I {
+        map(a, |a| a << bits)
     }
 
     #[inline(always)]
-    fn shift_right<const BITS: u32>(self, a: I) -> I {
-        map(a, |a| a >> BITS)
+    fn shift_right(self, a: I, bits: u32) -> I {
+        map(a, |a| a >> bits)
     }
 
     #[inline(always)]
-    fn shift_right_signed<const BITS: u32>(self, a: I) -> I {
-        map(a, |a| (a as i32 >> BITS) as u32)
+    fn shift_right_signed(self, a: I, bits: u32) -> I {
+        map(a, |a| (a as i32 >> bits) as u32)
     }
 
     #[inline(always)]

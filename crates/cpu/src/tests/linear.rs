@@ -9,17 +9,28 @@ use super::{Random, assert_same, backends, cases, exact_backends};
 use crate::Cpu;
 use crate::activations::{Quantised, dequantise, quantise_row};
 
-const INTEGER: [DType; 7] = [
+const INTEGER: [DType; 18] = [
     DType::Q8_0,
     DType::Q4_0,
+    DType::Q4_1,
+    DType::Q5_0,
+    DType::Q5_1,
+    DType::Q2_K,
+    DType::Q3_K,
     DType::Q4_K,
     DType::Q5_K,
     DType::Q6_K,
     DType::IQ4_NL,
+    DType::IQ4_XS,
+    DType::IQ3_S,
+    DType::IQ3_XXS,
+    DType::IQ2_S,
+    DType::IQ2_XS,
+    DType::IQ2_XXS,
     DType::MXFP4,
 ];
 const FLOAT: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
-const GENERIC: [DType; 3] = [DType::Q4_1, DType::F8_E4M3, DType::I8];
+const GENERIC: [DType; 3] = [DType::NVFP4, DType::F8_E4M3, DType::I8];
 
 fn all_types() -> Vec<DType> {
     [&INTEGER[..], &FLOAT, &GENERIC].concat()
@@ -197,6 +208,12 @@ fn the_largest_codes_do_not_overflow() {
                     block[192..208].fill(0x80);
                     block[208..].copy_from_slice(&d);
                 }
+                DType::Q2_K => {
+                    block[80..82].copy_from_slice(&d);
+                    block[82..].copy_from_slice(&d);
+                }
+                DType::Q3_K => block[108..].copy_from_slice(&d),
+                DType::MXFP4 => block[0] = 120,
                 _ => {
                     block[..2].copy_from_slice(&d);
                     block[2..4].copy_from_slice(&d);

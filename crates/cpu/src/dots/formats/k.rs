@@ -54,9 +54,9 @@ impl Format for Q5K {
                 let (mut low, mut high) = (bytes, bytes);
                 for word in 0..8 {
                     let bit = s.splat_bytes(16);
-                    let first = s.and(s.shift_left::<4>(fifths[word]), bit);
-                    let second = s.and(s.shift_left::<3>(fifths[word]), bit);
-                    fifths[word] = s.shift_right::<2>(fifths[word]);
+                    let first = s.and(s.shift_left(fifths[word], 4), bit);
+                    let second = s.and(s.shift_left(fifths[word], 3), bit);
+                    fifths[word] = s.shift_right(fifths[word], 2);
                     [low[word], high[word]] = nibbles(s, bytes[word]);
                     low[word] = s.or(low[word], first);
                     high[word] = s.or(high[word], second);
@@ -100,9 +100,9 @@ impl Format for Q6K {
                             let mask = s.splat_bytes(0x30);
                             let high = high[word];
                             let (left, right) = if run == 0 {
-                                (s.shift_left::<4>(high), high)
+                                (s.shift_left(high, 4), high)
                             } else {
-                                (s.shift_left::<2>(high), s.shift_right::<2>(high))
+                                (s.shift_left(high, 2), s.shift_right(high, 2))
                             };
                             let codes = s.or(first[word], s.and(left, mask));
                             first[word] = Self::Form::prepare(s, codes);
@@ -122,29 +122,29 @@ impl Format for Q6K {
 #[inline(always)]
 pub(super) fn nibbles<S: Words>(s: S, bytes: S::I) -> [S::I; 2] {
     let mask = s.splat_bytes(15);
-    [s.and(bytes, mask), s.and(s.shift_right::<4>(bytes), mask)]
+    [s.and(bytes, mask), s.and(s.shift_right(bytes, 4), mask)]
 }
 
 /// The four signed bytes of each word.
 #[inline(always)]
 fn signed_bytes<S: Words>(s: S, words: S::I) -> [S::I; 4] {
     [
-        s.shift_right_signed::<24>(s.shift_left::<24>(words)),
-        s.shift_right_signed::<24>(s.shift_left::<16>(words)),
-        s.shift_right_signed::<24>(s.shift_left::<8>(words)),
-        s.shift_right_signed::<24>(words),
+        s.shift_right_signed(s.shift_left(words, 24), 24),
+        s.shift_right_signed(s.shift_left(words, 16), 24),
+        s.shift_right_signed(s.shift_left(words, 8), 24),
+        s.shift_right_signed(words, 24),
     ]
 }
 
-/// The four unsigned bytes of each word, times `factor`.
+/// The four unsigned bytes of each word.
 #[inline(always)]
-fn scaled_bytes<S: Simd>(s: S, words: S::I, factor: S::F) -> [S::F; 4] {
+pub(super) fn bytes_of<S: Words>(s: S, words: S::I) -> [S::I; 4] {
     let mask = s.splat_words(0xff);
     [
-        s.mul(factor, s.to_float(s.and(words, mask))),
-        s.mul(factor, s.to_float(s.and(s.shift_right::<8>(words), mask))),
-        s.mul(factor, s.to_float(s.and(s.shift_right::<16>(words), mask))),
-        s.mul(factor, s.to_float(s.shift_right::<24>(words))),
+        s.and(words, mask),
+        s.and(s.shift_right(words, 8), mask),
+        s.and(s.shift_right(words, 16), mask),
+        s.shift_right(words, 24),
     ]
 }
 
@@ -161,19 +161,19 @@ unsafe fn factors<S: Simd, F: Format>(s: S, rows: Rows, sink: &mut impl Sink<S, 
     // SAFETY: as the caller promises.
     let [d_dmin, scales, mins, joined] = unsafe { s.transpose_16(rows) };
     let d = s.half_to_float(d_dmin);
-    let dmin = s.half_to_float(s.shift_right::<16>(d_dmin));
+    let dmin = s.half_to_float(s.shift_right(d_dmin, 16));
     let (six, two) = (s.splat_bytes(0x3f), s.splat_bytes(0x30));
     let [low_scales, low_mins] = nibbles(s, joined);
-    let high_scales = s.and(s.shift_right::<2>(scales), two);
-    let high_mins = s.and(s.shift_right::<2>(mins), two);
+    let high_scales = s.and(s.shift_right(scales, 2), two);
+    let high_mins = s.and(s.shift_right(mins, 2), two);
     let scales = [s.and(scales, six), s.or(low_scales, high_scales)];
     let mins = [s.and(mins, six), s.or(low_mins, high_mins)];
     for half in 0..2 {
-        let scales = scaled_bytes(s, scales[half], d);
-        let mins = scaled_bytes(s, mins[half], dmin);
+        let (scales, mins) = (bytes_of(s, scales[half]), bytes_of(s, mins[half]));
         for index in 0..4 {
-            sink.scales(s, half * 4 + index, 0, scales[index]);
-            sink.mins(s, half * 4 + index, 0, mins[index]);
+            let group = half * 4 + index;
+            sink.scales(s, group, 0, s.mul(d, s.to_float(scales[index])));
+            sink.mins(s, group, 0, s.mul(dmin, s.to_float(mins[index])));
         }
     }
 }

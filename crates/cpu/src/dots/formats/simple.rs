@@ -12,6 +12,16 @@ pub(crate) struct Q8_0;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Q4_0;
 
+/// Q4_1
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Q4_1;
+/// Q5_0
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Q5_0;
+/// Q5_1
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Q5_1;
+
 impl Format for Q8_0 {
     const BYTES: usize = 8 * 34;
     type Form = FormOf<1, false, 128>;
@@ -52,6 +62,98 @@ impl Format for Q4_0 {
             sink.codes(s, group, 0, codes);
         }
     }
+}
+
+impl Format for Q4_1 {
+    const BYTES: usize = 8 * 20;
+    type Form = FormOf<1, true, 0>;
+
+    #[inline(always)]
+    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+        for group in 0..GROUPS {
+            sink.look_ahead(group, GROUPS);
+            let rows = rows.skip(20 * group);
+            // SAFETY: the fields of a block of 20 bytes.
+            let (scales, mins, codes) = unsafe {
+                let (scales, mins) = (s.gather_halves(rows), s.gather_halves(rows.skip(2)));
+                (scales, mins, s.transpose_16(rows.skip(4)))
+            };
+            sink.scales(s, group, 0, s.half_to_float(scales));
+            sink.mins(s, group, 0, s.sub(s.splat(0.0), s.half_to_float(mins)));
+            sink.codes(s, group, 0, split(s, codes));
+        }
+    }
+}
+
+impl Format for Q5_0 {
+    const BYTES: usize = 8 * 22;
+    type Form = FormOf<1, false, 16>;
+
+    #[inline(always)]
+    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+        for group in 0..GROUPS {
+            sink.look_ahead(group, GROUPS);
+            let rows = rows.skip(22 * group);
+            // SAFETY: the fields of a block of 22 bytes.
+            let (scales, high, codes) = unsafe {
+                let high = gather_words(s, rows.skip(2));
+                (s.gather_halves(rows), high, s.transpose_16(rows.skip(6)))
+            };
+            sink.scales(s, group, 0, s.half_to_float(scales));
+            let mut codes = with_fifths(s, split(s, codes), high);
+            for word in 0..8 {
+                codes[word] = Self::Form::prepare(s, codes[word]);
+            }
+            sink.codes(s, group, 0, codes);
+        }
+    }
+}
+
+impl Format for Q5_1 {
+    const BYTES: usize = 8 * 24;
+    type Form = FormOf<1, true, 0>;
+
+    #[inline(always)]
+    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+        for group in 0..GROUPS {
+            sink.look_ahead(group, GROUPS);
+            let rows = rows.skip(24 * group);
+            // SAFETY: the fields of a block of 24 bytes.
+            let (scales, mins, high, codes) = unsafe {
+                let (scales, mins) = (s.gather_halves(rows), s.gather_halves(rows.skip(2)));
+                let high = gather_words(s, rows.skip(4));
+                (scales, mins, high, s.transpose_16(rows.skip(8)))
+            };
+            sink.scales(s, group, 0, s.half_to_float(scales));
+            sink.mins(s, group, 0, s.sub(s.splat(0.0), s.half_to_float(mins)));
+            sink.codes(s, group, 0, with_fifths(s, split(s, codes), high));
+        }
+    }
+}
+
+/// The first word of each row.
+///
+/// # Safety
+/// Each row must have 4 bytes.
+#[inline(always)]
+unsafe fn gather_words<S: Words>(s: S, rows: Rows) -> S::I {
+    // SAFETY: as the caller promises.
+    let (low, high) = unsafe { (s.gather_halves(rows), s.gather_halves(rows.skip(2))) };
+    s.or(low, s.shift_left(high, 16))
+}
+
+/// Adds bit i of `high` to code i, as its fifth.
+#[inline(always)]
+fn with_fifths<S: Words>(s: S, mut codes: [S::I; 8], high: S::I) -> [S::I; 8] {
+    for word in 0..8 {
+        let four = s.and(s.shift_right(high, 4 * word as u32), s.splat_words(15));
+        // Bit i goes to bit 4 of byte i.
+        let low = s.or(s.shift_left(four, 4), s.shift_left(four, 11));
+        let high = s.or(s.shift_left(four, 18), s.shift_left(four, 25));
+        let fifths = s.and(s.or(low, high), s.splat_bytes(16));
+        codes[word] = s.or(codes[word], fifths);
+    }
+    codes
 }
 
 /// The codes of a group in 16 bytes: the low nibbles, then the high ones.

@@ -14,6 +14,10 @@ pub(crate) struct Mxfp4;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Iq4Nl;
 
+/// IQ4_XS
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Iq4Xs;
+
 /// A table's values with a bias.
 const fn biased(table: &[i8; 16], bias: u8) -> [u8; 16] {
     let mut out = [0; 16];
@@ -78,9 +82,35 @@ impl Format for Iq4Nl {
     }
 }
 
+impl Format for Iq4Xs {
+    const BYTES: usize = 136;
+    type Form = FormOf<1, false, 128>;
+
+    #[inline(always)]
+    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+        let table = s.table(const { &biased(&IQ4, 128) });
+        let table = Self::Form::prepare(s, table);
+        // SAFETY: the fields of a block of 136 bytes.
+        let [d_high, low, ..] = unsafe { s.transpose_16(rows) };
+        let d = s.half_to_float(d_high);
+        for group in 0..GROUPS {
+            sink.look_ahead(group, GROUPS);
+            let (at, mask) = (group as u32, s.splat_words(15));
+            let low = s.and(s.shift_right(low, 4 * at), mask);
+            let high = s.and(s.shift_right(d_high, 16 + 2 * at), s.splat_words(3));
+            let scales = s.or(low, s.shift_left(high, 4));
+            let scales = s.sub(s.to_float(scales), s.splat(32.0));
+            sink.scales(s, group, 0, s.mul(d, scales));
+            // SAFETY: as above.
+            let codes = unsafe { s.transpose_16(rows.skip(8 + 16 * group)) };
+            sink.codes(s, group, 0, looked_up(s, codes, table));
+        }
+    }
+}
+
 /// `2^(e / 2 - 64)`, the division rounding down.
 #[inline(always)]
 fn half_power<S: Words>(s: S, exponents: S::I) -> S::F {
-    let biased = s.add_words(s.shift_right::<1>(exponents), s.splat_words(63));
-    s.as_float(s.shift_left::<23>(biased))
+    let biased = s.add_words(s.shift_right(exponents, 1), s.splat_words(63));
+    s.as_float(s.shift_left(biased, 23))
 }
