@@ -6,8 +6,8 @@
 //!
 //! Prints the best and the median of many runs of about a millisecond: on a shared machine the
 //! best is what the kernel can do, and the distance to the median is the noise. `TIDEMILL_ISA`
-//! picks an instruction set. Matrix-vector products take turns over weights of 256 MiB, so that
-//! no cache holds them, and are to be compared with the first line, plain reading.
+//! picks an instruction set. Matrix-vector products "from memory" take turns over weights of 256 MiB,
+//! so that no cache holds them, and are to be compared with the first line, plain reading.
 #![expect(clippy::print_stdout, reason = "a benchmark's result")]
 
 use std::error::Error;
@@ -22,12 +22,17 @@ use tensor::{
 };
 use tidemill_cpu::{Cpu, Pool, default_threads};
 
-const TYPES: [DType; 9] = [
+const TYPES: [DType; 14] = [
     DType::Q8_0,
     DType::Q4_K,
     DType::Q5_K,
     DType::Q6_K,
     DType::MXFP4,
+    DType::Q3_K,
+    DType::Q2_K,
+    DType::IQ4_XS,
+    DType::IQ3_S,
+    DType::IQ2_XS,
     DType::BF16,
     DType::F16,
     DType::F32,
@@ -138,6 +143,9 @@ fn matrix(dtype: DType, rows: usize, cols: usize) -> Result<StoredMatrix> {
             DType::Q4_K | DType::Q5_K => block[..4].copy_from_slice(&[0, 0x20, 0, 0x20]),
             DType::Q6_K => block[208..].copy_from_slice(&scale),
             DType::MXFP4 => block[0] = 120,
+            DType::Q3_K => block[108..].copy_from_slice(&scale),
+            DType::Q2_K => block[80..].copy_from_slice(&[0, 0x20, 0, 0x20]),
+            DType::IQ4_XS | DType::IQ3_S | DType::IQ2_XS => block[..2].copy_from_slice(&scale),
             _ => {}
         }
     }

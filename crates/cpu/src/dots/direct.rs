@@ -1,9 +1,9 @@
-//! Blocks of a panel times one or two inputs, and how blocks are unpacked for more.
+//! Blocks of a panel times few inputs, and how blocks are unpacked for more.
 
 use std::marker::PhantomData;
 
 use super::panel::{Format, GROUPS, Panel, Sink};
-use super::tile::{Dots, Input, InputsOf, Span, add_block, add_word, begin};
+use super::tile::{Codes, Dots, Input, InputsOf, Span, add_block, add_run, begin, most_of, run_of};
 use super::words::Rows;
 use crate::activations::ActivationGroup;
 use crate::simd::{Kernel, Simd};
@@ -49,6 +49,8 @@ impl<F: Format, const T: usize> Kernel for Direct<'_, F, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        // So that no code is made for what nobody calls.
+        assert!(T <= F::MOST_DIRECT && T <= most_of::<S>());
         let inputs = InputsOf::<T>::new(self.inputs, self.span);
         // SAFETY: whoever made this promised that rows, inputs and outputs are as described.
         unsafe {
@@ -77,6 +79,16 @@ struct Multiplied<'a, const T: usize> {
     inputs: [*const ActivationGroup; T],
 }
 
+/// Codes of a part, and its first word's number.
+struct InRegisters<I, const WORDS: usize>([I; WORDS], usize);
+
+impl<S: Simd, const WORDS: usize> Codes<S> for InRegisters<S::I, WORDS> {
+    #[inline(always)]
+    fn word(&self, _s: S, word: usize) -> S::I {
+        self.0[word - self.1]
+    }
+}
+
 impl<S: Simd, F: Format, const T: usize> Sink<S, F> for Multiplied<'_, T> {
     #[inline(always)]
     fn scales(&mut self, s: S, group: usize, part: usize, scales: S::F) {
@@ -97,14 +109,15 @@ impl<S: Simd, F: Format, const T: usize> Sink<S, F> for Multiplied<'_, T> {
         // SAFETY: inputs are as long as weights.
         let dots = unsafe {
             let mut dots = begin::<S, F::Form, T>(s, part, &inputs);
-            for word in 0..WORDS {
-                let at = part * WORDS + word;
-                add_word::<S, F::Form, T>(s, &mut dots, codes[word], at, &inputs);
+            let codes = InRegisters(codes, part * WORDS);
+            for word in (part * WORDS..(part + 1) * WORDS).step_by(run_of::<S, F::Form>()) {
+                add_run::<S, F::Form, T>(s, &mut dots, &codes, word, &inputs);
             }
             dots
         };
         for t in 0..T {
-            self.panel.set_word(s, group, part * T + t, dots[t]);
+            self.panel
+                .set_vector(s, (group * 2 + part) * T + t, dots[t]);
         }
     }
 
@@ -125,7 +138,7 @@ impl<S: Simd, const T: usize> Dots<S, T> for Multiplied<'_, T> {
     ) -> [S::I; T] {
         let mut dots = [s.splat_words(0); T];
         for t in 0..T {
-            dots[t] = self.panel.word(s, group, part * T + t);
+            dots[t] = self.panel.vector(s, (group * 2 + part) * T + t);
         }
         dots
     }

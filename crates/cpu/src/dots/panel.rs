@@ -28,6 +28,8 @@ pub(crate) trait Form {
     const MINS: bool;
     /// What was added to codes to make them unsigned.
     const BIAS: Bias;
+    /// The largest code, with the bias.
+    const MOST: usize;
 
     /// Minus the bias of the sums times the sum of the activations of a part.
     #[inline(always)]
@@ -58,15 +60,18 @@ pub(crate) trait Form {
 
 /// A [`Form`] as a type: formats that share it share the kernels that multiply.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct FormOf<const PARTS: usize, const MINS: bool, const BIAS: u8>;
+pub(crate) struct FormOf<const PARTS: usize, const MINS: bool, const BIAS: u8, const MOST: usize>;
 
-impl<const PARTS: usize, const MINS: bool, const BIAS: u8> Form for FormOf<PARTS, MINS, BIAS> {
+impl<const PARTS: usize, const MINS: bool, const BIAS: u8, const MOST: usize> Form
+    for FormOf<PARTS, MINS, BIAS, MOST>
+{
     const PARTS: usize = PARTS;
     const MINS: bool = MINS;
     const BIAS: Bias = Bias {
         of_codes: BIAS,
         of_sums: if PARTS == 1 { 128 } else { 32 },
     };
+    const MOST: usize = MOST;
 }
 
 /// A weight type with an integer kernel.
@@ -75,6 +80,8 @@ pub(crate) trait Format: Sized {
     const BYTES: usize;
     /// Its numbers' form.
     type Form: Form;
+    /// The most inputs that are multiplied while codes are in registers.
+    const MOST_DIRECT: usize = 8;
 
     /// Unpacks 256 values of `S::LANES` rows, in any order.
     ///
@@ -157,26 +164,20 @@ impl Panel {
         }
     }
 
-    /// The word `word` of group `group` of all rows.
+    /// The vector `index`: with codes, word `index % 8` of group `index / 8` of all rows.
     #[inline(always)]
-    pub(crate) fn word<S: Simd>(&self, s: S, group: usize, word: usize) -> S::I {
-        assert!(group < MOST_GROUPS && word < GROUP_WORDS);
+    pub(crate) fn vector<S: Simd>(&self, s: S, index: usize) -> S::I {
+        assert!(index < MOST_GROUPS * GROUP_WORDS);
         // SAFETY: within the codes, which are aligned to the largest vector.
-        unsafe {
-            let at = (group * GROUP_WORDS + word) * S::LANES * 4;
-            s.load_words(self.codes.as_ptr().add(at))
-        }
+        unsafe { s.load_words(self.codes.as_ptr().add(index * S::LANES * 4)) }
     }
 
-    /// Stores any word in the place of codes.
+    /// Stores a vector.
     #[inline(always)]
-    pub(crate) fn set_word<S: Simd>(&mut self, s: S, group: usize, word: usize, value: S::I) {
-        assert!(group < MOST_GROUPS && word < GROUP_WORDS);
-        // SAFETY: as in `word`.
-        unsafe {
-            let at = (group * GROUP_WORDS + word) * S::LANES * 4;
-            s.store_words(self.codes.as_mut_ptr().add(at), value);
-        }
+    pub(crate) fn set_vector<S: Simd>(&mut self, s: S, index: usize, value: S::I) {
+        assert!(index < MOST_GROUPS * GROUP_WORDS);
+        // SAFETY: as in `vector`.
+        unsafe { s.store_words(self.codes.as_mut_ptr().add(index * S::LANES * 4), value) };
     }
 
     /// The scales of a part of a group.
@@ -227,13 +228,9 @@ impl<S: Simd, F: Format> Sink<S, F> for Panel {
 
     #[inline(always)]
     fn codes<const WORDS: usize>(&mut self, s: S, group: usize, part: usize, codes: [S::I; WORDS]) {
+        let first = (self.first_group + group) * GROUP_WORDS + part * WORDS;
         for word in 0..WORDS {
-            self.set_word(
-                s,
-                self.first_group + group,
-                part * WORDS + word,
-                codes[word],
-            );
+            self.set_vector(s, first + word, codes[word]);
         }
     }
 

@@ -7,6 +7,7 @@ use super::panel::{BLOCKS_AT_ONCE, Format, GROUPS, Panel};
 use super::tile::{Input, Span, Tiles};
 use super::words::Rows;
 use crate::activations::{ActivationGroup, Quantised};
+use crate::isa::Isa;
 use crate::matrix::Destination;
 use crate::simd::{Dispatch, MAX_LANES};
 
@@ -134,11 +135,22 @@ unsafe fn multiply<F: Format>(
     inputs: &[Input],
     panel: &mut Panel,
 ) {
+    let most = match dispatch.isa() {
+        Isa::Avx512 => F::MOST_DIRECT,
+        // Half the registers.
+        Isa::Avx2 | Isa::Scalar => F::MOST_DIRECT.min(4),
+    };
     // Groups that a block lacks must not be multiplied: inputs lack them too.
-    let is_whole = blocks.groups == GROUPS;
+    let is_direct = blocks.groups == GROUPS && inputs.len() <= most;
     match inputs.len() {
-        1 if is_whole => direct::<F, 1>(dispatch, blocks, inputs, panel),
-        2 if is_whole => direct::<F, 2>(dispatch, blocks, inputs, panel),
+        1 if is_direct => direct::<F, 1>(dispatch, blocks, inputs, panel),
+        2 if is_direct => direct::<F, 2>(dispatch, blocks, inputs, panel),
+        3 if is_direct => direct::<F, 3>(dispatch, blocks, inputs, panel),
+        4 if is_direct => direct::<F, 4>(dispatch, blocks, inputs, panel),
+        5 if is_direct => direct::<F, 5>(dispatch, blocks, inputs, panel),
+        6 if is_direct => direct::<F, 6>(dispatch, blocks, inputs, panel),
+        7 if is_direct => direct::<F, 7>(dispatch, blocks, inputs, panel),
+        8 if is_direct => direct::<F, 8>(dispatch, blocks, inputs, panel),
         _ => {
             for block in (0..blocks.count).step_by(BLOCKS_AT_ONCE) {
                 let count = BLOCKS_AT_ONCE.min(blocks.count - block);

@@ -16,6 +16,11 @@ use super::panel::{Form, GROUP_WORDS, Panel};
 use crate::activations::ActivationGroup;
 use crate::simd::{Kernel, Simd};
 
+/// The most inputs of a tile: what the registers hold.
+pub(super) const fn most_of<S: Simd>() -> usize {
+    if S::LANES == 16 { 8 } else { 4 }
+}
+
 /// An input, and where its outputs go.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Input {
@@ -165,12 +170,77 @@ pub(super) unsafe fn begin<S: Simd, F: Form, const T: usize>(
     dots
 }
 
+/// How many words' products are summed in 16 bits; 1 if they are summed in 32 at once.
+pub(super) const fn run_of<S: Simd, F: Form>() -> usize {
+    let most = i16::MAX as usize / (2 * 127 * F::MOST);
+    match most {
+        _ if !S::HAS_SHORT_SUMS => 1,
+        0 | 1 => 1,
+        2 | 3 => 2,
+        4..8 => 4,
+        // As many as the smallest part has, or a group.
+        _ if F::PARTS == 2 => 4,
+        _ => 8,
+    }
+}
+
+/// Adds the products of some words of a group's codes, the first of which is word `first`: as many
+/// as [`run_of`] says.
+///
+/// # Safety
+/// The inputs must exist.
+#[inline(always)]
+pub(super) unsafe fn add_run<S: Simd, F: Form, const T: usize>(
+    s: S,
+    dots: &mut [S::I; T],
+    codes: &impl Codes<S>,
+    first: usize,
+    inputs: &[*const ActivationGroup; T],
+) {
+    let run = run_of::<S, F>();
+    if run == 1 {
+        // SAFETY: as the caller promises.
+        unsafe { add_word::<S, F, T>(s, dots, codes.word(s, first), first, inputs) };
+        return;
+    }
+    let mut short = [s.splat_words(0); T];
+    for word in first..first + run {
+        let codes = codes.word(s, word);
+        for t in 0..T {
+            // SAFETY: a group has eight words of four values.
+            short[t] = unsafe {
+                let activations = (&raw const (*inputs[t]).codes).cast::<i8>().add(word * 4);
+                s.dot_short(short[t], codes, activations)
+            };
+        }
+    }
+    for t in 0..T {
+        dots[t] = s.widen(dots[t], short[t]);
+    }
+}
+
+/// A group's codes by words.
+pub(super) trait Codes<S: Simd> {
+    /// A word of all rows.
+    fn word(&self, s: S, word: usize) -> S::I;
+}
+
+/// Codes in memory.
+struct InPanel<'a>(&'a Panel, usize);
+
+impl<S: Simd> Codes<S> for InPanel<'_> {
+    #[inline(always)]
+    fn word(&self, s: S, word: usize) -> S::I {
+        self.0.vector(s, self.1 * GROUP_WORDS + word)
+    }
+}
+
 /// Adds the products of the word `word` of a group's codes.
 ///
 /// # Safety
 /// The inputs must exist.
 #[inline(always)]
-pub(super) unsafe fn add_word<S: Simd, F: Form, const T: usize>(
+unsafe fn add_word<S: Simd, F: Form, const T: usize>(
     s: S,
     dots: &mut [S::I; T],
     codes: S::I,
@@ -202,8 +272,7 @@ impl<F: Form> Kernel for Tiles<'_, F> {
     // Tiles of about the same size, and as large as the registers allow.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let most = if S::LANES == 16 { 8 } else { 4 };
-        let (mut rest, mut tiles) = (self.inputs, self.inputs.len().div_ceil(most));
+        let (mut rest, mut tiles) = (self.inputs, self.inputs.len().div_ceil(most_of::<S>()));
         while tiles > 0 {
             let count = rest.len().div_ceil(tiles);
             let (tile, others) = rest.split_at(count);
@@ -214,10 +283,10 @@ impl<F: Form> Kernel for Tiles<'_, F> {
                     2 => self.tile::<S, 2>(s, tile),
                     3 => self.tile::<S, 3>(s, tile),
                     4 => self.tile::<S, 4>(s, tile),
-                    5 if S::LANES == 16 => self.tile::<S, 5>(s, tile),
-                    6 if S::LANES == 16 => self.tile::<S, 6>(s, tile),
-                    7 if S::LANES == 16 => self.tile::<S, 7>(s, tile),
-                    8 if S::LANES == 16 => self.tile::<S, 8>(s, tile),
+                    5 if most_of::<S>() == 8 => self.tile::<S, 5>(s, tile),
+                    6 if most_of::<S>() == 8 => self.tile::<S, 6>(s, tile),
+                    7 if most_of::<S>() == 8 => self.tile::<S, 7>(s, tile),
+                    8 if most_of::<S>() == 8 => self.tile::<S, 8>(s, tile),
                     _ => unreachable!("no tile is larger"),
                 }
             }
@@ -260,9 +329,9 @@ impl<S: Simd, F: Form, const T: usize> Dots<S, T> for Unpacked<'_, F> {
         unsafe {
             let mut dots = begin::<S, F, T>(s, part, inputs);
             let words = GROUP_WORDS / F::PARTS;
-            for word in part * words..(part + 1) * words {
-                let codes = self.1.word(s, group, word);
-                add_word::<S, F, T>(s, &mut dots, codes, word, inputs);
+            let codes = InPanel(self.1, group);
+            for word in (part * words..(part + 1) * words).step_by(run_of::<S, F>()) {
+                add_run::<S, F, T>(s, &mut dots, &codes, word, inputs);
             }
             dots
         }

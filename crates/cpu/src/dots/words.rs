@@ -32,6 +32,8 @@ pub(crate) trait Words: Copy {
     type F: Copy;
     /// A vector of words.
     type I: Copy;
+    /// Whether [`Words::dot_short`] is faster than [`Words::dot`].
+    const HAS_SHORT_SUMS: bool;
 
     /// # Safety
     /// `from` must point to a vector, aligned to its size.
@@ -117,6 +119,16 @@ pub(crate) trait Words: Copy {
         codes: Self::I,
         activations: *const i8,
     ) -> Self::I;
+
+    /// As [`Words::dot`] for unsigned codes, but adds to pairs of 16-bit sums. They must not exceed
+    /// their range.
+    ///
+    /// # Safety
+    /// `activations` must point to four values.
+    unsafe fn dot_short(self, sum: Self::I, codes: Self::I, activations: *const i8) -> Self::I;
+
+    /// Adds pairs of 16-bit sums to sums.
+    fn widen(self, sum: Self::I, short: Self::I) -> Self::I;
 }
 
 /// What is added to make signed codes unsigned bytes: 0 or a power of two.

@@ -41,6 +41,7 @@ impl Avx2 {
 impl Words for Avx2 {
     type F = __m256;
     type I = __m256i;
+    const HAS_SHORT_SUMS: bool = true;
 
     #[inline(always)]
     unsafe fn load_words(self, from: *const u8) -> __m256i {
@@ -230,5 +231,23 @@ impl Words for Avx2 {
             };
             _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         })
+    }
+
+    #[inline(always)]
+    unsafe fn dot_short(self, sum: __m256i, codes: __m256i, activations: *const i8) -> __m256i {
+        // SAFETY: as the caller promises.
+        let four = unsafe { activations.cast::<i32>().read_unaligned() };
+        avx2!({
+            let pairs = _mm256_maddubs_epi16(codes, _mm256_set1_epi32(four));
+            _mm256_add_epi16(sum, pairs)
+        })
+    }
+
+    #[inline(always)]
+    fn widen(self, sum: __m256i, short: __m256i) -> __m256i {
+        avx2!(_mm256_add_epi32(
+            sum,
+            _mm256_madd_epi16(short, _mm256_set1_epi16(1))
+        ))
     }
 }

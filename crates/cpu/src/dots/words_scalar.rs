@@ -33,6 +33,7 @@ fn of_rows(rows: Rows, read: impl Fn(*const u8) -> u32) -> I {
 impl Words for Scalar {
     type F = F;
     type I = I;
+    const HAS_SHORT_SUMS: bool = false;
 
     #[inline(always)]
     unsafe fn load_words(self, from: *const u8) -> I {
@@ -194,5 +195,20 @@ impl Words for Scalar {
             let dot: i32 = products.map(|(c, a)| i32::from(c) * i32::from(a)).sum();
             (sum as i32 + dot) as u32
         })
+    }
+
+    #[inline(always)]
+    unsafe fn dot_short(self, sum: I, codes: I, activations: *const i8) -> I {
+        let none = Bias {
+            of_codes: 0,
+            of_sums: 1,
+        };
+        // SAFETY: as the caller promises.
+        unsafe { self.dot(none, sum, codes, activations) }
+    }
+
+    #[inline(always)]
+    fn widen(self, sum: I, short: I) -> I {
+        self.add_words(sum, short)
     }
 }

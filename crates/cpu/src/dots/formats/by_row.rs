@@ -25,7 +25,9 @@ macro_rules! by_row {
 
         impl Format for $name {
             const BYTES: usize = $bytes;
-            type Form = FormOf<$parts, false, 128>;
+            type Form = FormOf<$parts, false, 128, 255>;
+            // What stores and loads cost is little beside decoding.
+            const MOST_DIRECT: usize = 0;
 
             #[inline(always)]
             unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {

@@ -16,7 +16,7 @@ pub(crate) struct Q6K;
 
 impl Format for Q4K {
     const BYTES: usize = 144;
-    type Form = FormOf<1, true, 0>;
+    type Form = FormOf<1, true, 0, 15>;
 
     #[inline(always)]
     unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
@@ -39,7 +39,7 @@ impl Format for Q4K {
 
 impl Format for Q5K {
     const BYTES: usize = 176;
-    type Form = FormOf<1, true, 0>;
+    type Form = FormOf<1, true, 0, 31>;
 
     #[inline(always)]
     unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
@@ -70,7 +70,7 @@ impl Format for Q5K {
 
 impl Format for Q6K {
     const BYTES: usize = 210;
-    type Form = FormOf<2, false, 32>;
+    type Form = FormOf<2, false, 32, 63>;
 
     #[inline(always)]
     unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {

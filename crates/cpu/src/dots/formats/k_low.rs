@@ -14,7 +14,7 @@ pub(crate) struct Q3K;
 
 impl Format for Q2K {
     const BYTES: usize = 84;
-    type Form = FormOf<2, true, 0>;
+    type Form = FormOf<2, true, 0, 3>;
 
     #[inline(always)]
     unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
@@ -48,7 +48,7 @@ impl Format for Q2K {
 
 impl Format for Q3K {
     const BYTES: usize = 110;
-    type Form = FormOf<2, false, 4>;
+    type Form = FormOf<2, false, 4, 7>;
 
     #[inline(always)]
     unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {

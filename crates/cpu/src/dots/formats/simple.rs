@@ -24,7 +24,7 @@ pub(crate) struct Q5_1;
 
 impl Format for Q8_0 {
     const BYTES: usize = 8 * 34;
-    type Form = FormOf<1, false, 128>;
+    type Form = FormOf<1, false, 128, 255>;
 
     #[inline(always)]
     unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
@@ -45,7 +45,7 @@ impl Format for Q8_0 {
 
 impl Format for Q4_0 {
     const BYTES: usize = 8 * 18;
-    type Form = FormOf<1, false, 8>;
+    type Form = FormOf<1, false, 8, 15>;
 
     #[inline(always)]
     unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
@@ -66,7 +66,7 @@ impl Format for Q4_0 {
 
 impl Format for Q4_1 {
     const BYTES: usize = 8 * 20;
-    type Form = FormOf<1, true, 0>;
+    type Form = FormOf<1, true, 0, 15>;
 
     #[inline(always)]
     unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
@@ -87,7 +87,7 @@ impl Format for Q4_1 {
 
 impl Format for Q5_0 {
     const BYTES: usize = 8 * 22;
-    type Form = FormOf<1, false, 16>;
+    type Form = FormOf<1, false, 16, 31>;
 
     #[inline(always)]
     unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
@@ -111,7 +111,7 @@ impl Format for Q5_0 {
 
 impl Format for Q5_1 {
     const BYTES: usize = 8 * 24;
-    type Form = FormOf<1, true, 0>;
+    type Form = FormOf<1, true, 0, 31>;
 
     #[inline(always)]
     unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {

@@ -41,7 +41,7 @@ fn looked_up<S: Words>(s: S, bytes: [S::I; 4], table: S::I) -> [S::I; 8] {
 
 impl Format for Mxfp4 {
     const BYTES: usize = 8 * 17;
-    type Form = FormOf<1, false, 16>;
+    type Form = FormOf<1, false, 16, 28>;
 
     #[inline(always)]
     unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
@@ -65,7 +65,7 @@ impl Format for Mxfp4 {
 
 impl Format for Iq4Nl {
     const BYTES: usize = 8 * 18;
-    type Form = FormOf<1, false, 128>;
+    type Form = FormOf<1, false, 128, 255>;
 
     #[inline(always)]
     unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
@@ -84,7 +84,7 @@ impl Format for Iq4Nl {
 
 impl Format for Iq4Xs {
     const BYTES: usize = 136;
-    type Form = FormOf<1, false, 128>;
+    type Form = FormOf<1, false, 128, 255>;
 
     #[inline(always)]
     unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
