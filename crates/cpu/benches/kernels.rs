@@ -8,6 +8,7 @@
 //! best is what the kernel can do, and the distance to the median is the noise. `TIDEMILL_ISA`
 //! picks an instruction set. Matrix-vector products "from memory" take turns over weights of 256 MiB,
 //! so that no cache holds them, and are to be compared with the first line, plain reading.
+//! What works on sequence memory is in the bench `sequences`.
 #![expect(clippy::print_stdout, reason = "a benchmark's result")]
 
 use std::error::Error;
@@ -16,10 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use formats::{DType, SharedBytes};
-use tensor::{
-    AttentionShape, Batch, DeltaShape, HeadOrder, HostMemory, MemoryLayout, MlpWeights, MoeWeights,
-    Ops, PageId, StateId, StoredExperts, StoredMatrix, Tensor,
-};
+use tensor::{MlpWeights, MoeWeights, Ops, StoredExperts, StoredMatrix, Tensor};
 use tidemill_cpu::{Cpu, Pool, default_threads};
 
 const TYPES: [DType; 14] = [
@@ -77,14 +75,6 @@ fn main() -> Result<()> {
         for rows in [1, 4, 64] {
             experts(&cpu, rows)?;
         }
-    }
-    if wanted("attention") {
-        attention(&cpu, 1, 8192)?;
-        attention(&cpu, 64, 2048)?;
-    }
-    if wanted("delta") {
-        delta(&cpu, 1)?;
-        delta(&cpu, 64)?;
     }
     Ok(())
 }
@@ -252,102 +242,4 @@ fn random_router() -> Result<StoredMatrix> {
         COLS,
         bytes,
     )?)
-}
-
-/// One layer of the 35B model.
-fn layout() -> MemoryLayout {
-    MemoryLayout {
-        attention_layers: 1,
-        attention: AttentionShape {
-            heads: 16,
-            kv_heads: 2,
-            head_dim: 256,
-        },
-        key_type: DType::F16,
-        value_type: DType::F16,
-        page_tokens: 64,
-        pages: 256,
-        delta_layers: 1,
-        delta: DeltaShape {
-            key_heads: 16,
-            value_heads: 32,
-            key_dim: 128,
-            value_dim: 128,
-            conv_taps: 4,
-            order: HeadOrder::Grouped,
-        },
-        states: 1,
-        held_rows: 8,
-    }
-}
-
-fn one_span(rows: usize, past: usize) -> Batch {
-    let mut batch = Batch::default();
-    batch.push_text(
-        &vec![0; rows],
-        past,
-        (0..256).map(PageId).collect(),
-        StateId(0),
-    );
-    batch
-}
-
-fn attention(cpu: &Cpu, rows: usize, past: usize) -> Result<()> {
-    let layout = layout();
-    let mut memory = HostMemory::new(&layout)?;
-    // Touch the pages, or all of them are one page of zeros.
-    let (keys, values) = memory.layer_pages(0);
-    keys.fill(0x11);
-    values.fill(0x11);
-    let batch = one_span(rows, past);
-    let shape = &layout.attention;
-    let x = input(rows, shape.heads * shape.head_dim);
-    let time = measure(|| {
-        black_box(
-            cpu.attention(&memory, 0, &batch, shape, x.clone(), x.clone())
-                .ok(),
-        );
-    });
-    let name = format!("attention {rows} at {past}");
-    report(&name, time, |seconds| (seconds * 1e6, "us"));
-    Ok(())
-}
-
-fn delta(cpu: &Cpu, rows: usize) -> Result<()> {
-    let layout = layout();
-    let shape = &layout.delta;
-    let mut memory = HostMemory::new(&layout)?;
-    let batch = one_span(rows, 0);
-    let taps = cpu.load_vector(vec![0.1; shape.channels() * shape.conv_taps])?;
-    let per_head = cpu.load_vector(vec![-0.1; shape.value_heads])?;
-    let (qkv, heads) = (
-        input(rows, shape.channels()),
-        input(rows, shape.value_heads),
-    );
-    let time = measure(|| {
-        let x = cpu.causal_conv(&mut memory, 0, &batch, shape, &taps, qkv.clone());
-        black_box(x.ok());
-    });
-    report(&format!("conv {rows}"), time, |seconds| {
-        (seconds * 1e6, "us")
-    });
-    let time = measure(|| {
-        let (qkv, a, b) = (qkv.clone(), &heads, &heads);
-        let y = cpu.delta_rule(
-            &mut memory,
-            0,
-            &batch,
-            shape,
-            qkv,
-            a,
-            b,
-            &per_head,
-            &per_head,
-        );
-        black_box(y.ok());
-    });
-    report(&format!("delta {rows}"), time, |seconds| {
-        (seconds * 1e6, "us")
-    });
-    Ok(())
 }

@@ -10,6 +10,9 @@ use crate::simd::{Kernel, Simd, silu};
 
 /// Channels per task.
 const CHANNELS: usize = 2048;
+/// Rows of a tile, and the taps that released models have.
+const ROWS: usize = 4;
+const TAPS: usize = 4;
 
 pub(super) fn causal_conv(
     cpu: &Cpu,
@@ -32,7 +35,7 @@ pub(super) fn causal_conv(
     }
     let slots = memory.conv_slots(layer);
     slots.check(batch)?;
-    let mut out = Tensor::zeros(batch.rows(), channels);
+    let mut out = Tensor::unspecified(batch.rows(), channels);
     let work = Work {
         channels,
         taps,
@@ -135,56 +138,109 @@ impl Kernel for Conv {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        // Some rows of a few vectors at a time: whole lines of memory in order, and each value of
+        // the window is loaded about twice instead of once per tap.
+        let mut row = 0;
+        while row < self.rows {
+            let count = (self.rows - row).min(ROWS);
+            for at in (0..self.columns).step_by(S::LANES) {
+                if count == ROWS && self.taps == TAPS {
+                    self.run_tile(s, row, at);
+                } else {
+                    (row..row + count).for_each(|row| self.run_vector(s, row, at));
+                }
+            }
+            row += count;
+        }
+        // Rows move towards the older end, so none is overwritten before it was read.
+        let history = self.taps - 1;
+        let first = self.replay + if self.hold { 0 } else { self.rows };
+        for index in 0..if first > 0 { history } else { 0 } {
+            self.copy_row(s, self.window(first + index), self.state, index);
+        }
+        for row in 0..if self.hold { self.rows } else { 0 } {
+            // Rows that were to be replayed are not needed any more.
+            self.copy_row(s, self.window(history + self.replay + row), self.held, row);
+        }
+    }
+}
+
+impl Conv {
+    /// Row `index` of the window over time: the state's rows, those to be replayed, then the
+    /// input's.
+    #[inline(always)]
+    fn window(&self, index: usize) -> *const f32 {
         let history = self.taps - 1;
         let before = history + self.replay;
+        // SAFETY: each has the rows that are taken from it here.
+        unsafe {
+            if index < history {
+                self.state.add(index * self.channels).cast_const()
+            } else if index < before {
+                self.held
+                    .add((index - history) * self.channels)
+                    .cast_const()
+            } else {
+                self.input.add((index - before) * self.channels)
+            }
+        }
+    }
+
+    /// One vector of one row.
+    #[inline(always)]
+    fn run_vector<S: Simd>(&self, s: S, row: usize, at: usize) {
+        let rest = self.columns - at;
+        let mut sum = s.splat(0.0);
+        for tap in 0..self.taps {
+            // SAFETY: `rest` channels remain in every row.
+            unsafe {
+                let weight = s.load_up_to(self.weights.add(tap * self.channels + at), rest);
+                let value = s.load_up_to(self.window(self.replay + row + tap).add(at), rest);
+                sum = s.mul_add(weight, value, sum);
+            }
+        }
+        // SAFETY: likewise.
+        unsafe {
+            let to = self.output.add(row * self.channels + at);
+            s.store_up_to(to, silu(s, sum), rest);
+        }
+    }
+
+    /// One vector of [`ROWS`] rows, for [`TAPS`] taps: the same operations on each value.
+    #[inline(always)]
+    fn run_tile<S: Simd>(&self, s: S, row: usize, at: usize) {
+        let rest = self.columns - at;
+        let mut values = [s.splat(0.0); ROWS + TAPS - 1];
+        for (index, value) in values.iter_mut().enumerate() {
+            // SAFETY: `rest` channels remain in every row.
+            *value = unsafe { s.load_up_to(self.window(self.replay + row + index).add(at), rest) };
+        }
+        let mut sums = [s.splat(0.0); ROWS];
+        for tap in 0..TAPS {
+            // SAFETY: likewise.
+            let weight = unsafe { s.load_up_to(self.weights.add(tap * self.channels + at), rest) };
+            for index in 0..ROWS {
+                sums[index] = s.mul_add(weight, values[index + tap], sums[index]);
+            }
+        }
+        for (index, sum) in sums.into_iter().enumerate() {
+            // SAFETY: likewise.
+            unsafe {
+                let to = self.output.add((row + index) * self.channels + at);
+                s.store_up_to(to, silu(s, sum), rest);
+            }
+        }
+    }
+
+    /// Copies a row to row `index` of `to`.
+    #[inline(always)]
+    fn copy_row<S: Simd>(&self, s: S, from: *const f32, to: *mut f32, index: usize) {
         for at in (0..self.columns).step_by(S::LANES) {
             let rest = self.columns - at;
-            // Row `index` of the window over time: the state's rows, those to be replayed, then
-            // the input's.
-            let window = |index: usize| {
-                // SAFETY: each has the rows that are taken from it here.
-                unsafe {
-                    if index < history {
-                        self.state.add(index * self.channels + at).cast_const()
-                    } else if index < before {
-                        let row = index - history;
-                        self.held.add(row * self.channels + at).cast_const()
-                    } else {
-                        self.input.add((index - before) * self.channels + at)
-                    }
-                }
-            };
-            for row in 0..self.rows {
-                let mut sum = s.splat(0.0);
-                for tap in 0..self.taps {
-                    // SAFETY: `rest` channels remain in every row.
-                    unsafe {
-                        let weight = s.load_up_to(self.weights.add(tap * self.channels + at), rest);
-                        let value = s.load_up_to(window(self.replay + row + tap), rest);
-                        sum = s.mul_add(weight, value, sum);
-                    }
-                }
-                // SAFETY: likewise.
-                unsafe {
-                    let to = self.output.add(row * self.channels + at);
-                    s.store_up_to(to, silu(s, sum), rest);
-                }
-            }
-            // Rows move towards the older end, so none is overwritten before it was read.
-            let first = self.replay + if self.hold { 0 } else { self.rows };
-            for index in 0..if first > 0 { history } else { 0 } {
-                // SAFETY: likewise.
-                unsafe {
-                    let value = s.load_up_to(window(first + index), rest);
-                    s.store_up_to(self.state.add(index * self.channels + at), value, rest);
-                }
-            }
-            for row in 0..if self.hold { self.rows } else { 0 } {
-                // SAFETY: likewise; rows to be replayed are not needed any more.
-                unsafe {
-                    let value = s.load_up_to(self.input.add(row * self.channels + at), rest);
-                    s.store_up_to(self.held.add(row * self.channels + at), value, rest);
-                }
+            // SAFETY: `rest` channels remain in both.
+            unsafe {
+                let value = s.load_up_to(from.add(at), rest);
+                s.store_up_to(to.add(index * self.channels + at), value, rest);
             }
         }
     }

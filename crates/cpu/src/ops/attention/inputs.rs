@@ -53,8 +53,8 @@ pub(in crate::ops) fn inputs(
     let (page_keys, page_values) = memory.layer_pages(place.layer);
     let (page_keys, page_values) = (Parts::new(page_keys), Parts::new(page_values));
     let (query_cols, key_cols) = (heads * head_dim, kv_heads * head_dim);
-    let mut query = Tensor::zeros(rows, query_cols);
-    let mut gate = Tensor::zeros(rows, query_cols);
+    let mut query = Tensor::unspecified(rows, query_cols);
+    let mut gate = Tensor::unspecified(rows, query_cols);
     let gates = Parts::new(gate.data_mut());
     let keys = Parts::new(key.data_mut());
     let failure = OnceLock::new();
