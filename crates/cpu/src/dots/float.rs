@@ -102,12 +102,6 @@ impl FloatRows {
         }
     }
 
-    /// The first `rows` of these rows.
-    pub(crate) fn take(self, rows: usize) -> Self {
-        let rows = rows.min(self.rows);
-        Self { rows, ..self }
-    }
-
     /// `output(i)[r] = dot(row r, input(i))` for i below `inputs`.
     ///
     /// # Safety
@@ -132,31 +126,6 @@ impl FloatRows {
         }
     }
 
-    /// Adds to each value of `output(i)` the sum over rows r, in order, of `weights(i)[r]` times
-    /// the row's value, for i below `outputs`.
-    ///
-    /// # Safety
-    /// The rows must exist, weights have `rows` values, and outputs `cols` values that nobody else
-    /// uses meanwhile.
-    pub(crate) unsafe fn mix(
-        &self,
-        dispatch: Dispatch,
-        outputs: usize,
-        weights: impl Fn(usize) -> *const f32,
-        output: impl Fn(usize) -> *mut f32,
-    ) {
-        let mut i = 0;
-        while i < outputs {
-            match outputs - i {
-                1 => self.mix_group::<1>(dispatch, i, &weights, &output),
-                2 => self.mix_group::<2>(dispatch, i, &weights, &output),
-                3 => self.mix_group::<3>(dispatch, i, &weights, &output),
-                _ => self.mix_group::<4>(dispatch, i, &weights, &output),
-            }
-            i += 4;
-        }
-    }
-
     fn dot_group<const T: usize>(
         &self,
         dispatch: Dispatch,
@@ -170,22 +139,6 @@ impl FloatRows {
             FloatKind::F32 => dispatch.run(FloatDots(F32, self, inputs, outputs)),
             FloatKind::F16 => dispatch.run(FloatDots(F16, self, inputs, outputs)),
             FloatKind::Bf16 => dispatch.run(FloatDots(Bf16, self, inputs, outputs)),
-        }
-    }
-
-    fn mix_group<const T: usize>(
-        &self,
-        dispatch: Dispatch,
-        first: usize,
-        weights: &impl Fn(usize) -> *const f32,
-        output: &impl Fn(usize) -> *mut f32,
-    ) {
-        let weights = std::array::from_fn(|t| weights(first + t));
-        let outputs: [*mut f32; T] = std::array::from_fn(|t| output(first + t));
-        match self.kind {
-            FloatKind::F32 => dispatch.run(FloatMix(F32, self, weights, outputs)),
-            FloatKind::F16 => dispatch.run(FloatMix(F16, self, weights, outputs)),
-            FloatKind::Bf16 => dispatch.run(FloatMix(Bf16, self, weights, outputs)),
         }
     }
 }
@@ -262,81 +215,6 @@ impl<W: Stored, const T: usize> FloatDots<'_, W, T> {
                 }
             }
             row += R;
-        }
-    }
-}
-
-/// `outputs[t] += sum over r of weights[t][r] * W[r, :]` for `T` outputs.
-struct FloatMix<'a, W, const T: usize>(W, &'a FloatRows, [*const f32; T], [*mut f32; T]);
-
-impl<W: Stored, const T: usize> Kernel for FloatMix<'_, W, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let cols = self.1.cols;
-        let mut at = 0;
-        if S::LANES == 16 {
-            while at + 4 * S::LANES <= cols {
-                self.run_columns::<S, 4>(s, at);
-                at += 4 * S::LANES;
-            }
-        }
-        while at + 2 * S::LANES <= cols {
-            self.run_columns::<S, 2>(s, at);
-            at += 2 * S::LANES;
-        }
-        while at < cols {
-            self.run_columns::<S, 1>(s, at);
-            at += S::LANES;
-        }
-    }
-}
-
-impl<W: Stored, const T: usize> FloatMix<'_, W, T> {
-    /// `V` vectors of columns from `at` on; a single one may be partial.
-    #[inline(always)]
-    fn run_columns<S: Simd, const V: usize>(&self, s: S, at: usize) {
-        let Self(_, matrix, weights, outputs) = self;
-        let rest = matrix.cols - at;
-        let mut sums = [[s.splat(0.0); V]; T];
-        for t in 0..T {
-            for v in 0..V {
-                let column = v * S::LANES;
-                // SAFETY: in this function every access is to `rest` columns or fewer from `at` on.
-                sums[t][v] = unsafe { s.load_up_to(outputs[t].add(at + column), rest - column) };
-            }
-        }
-        for row in 0..matrix.rows {
-            let mut values = [s.splat(0.0); V];
-            for v in 0..V {
-                let column = v * S::LANES;
-                // SAFETY: as above.
-                values[v] = unsafe {
-                    let from = matrix
-                        .first
-                        .add(row * matrix.row_bytes + (at + column) * W::BYTES);
-                    if V > 1 || rest >= S::LANES {
-                        W::load(s, from)
-                    } else {
-                        W::load_first(s, from, rest)
-                    }
-                };
-            }
-            for t in 0..T {
-                // SAFETY: there is a weight for each row.
-                let weight = s.splat(unsafe { *weights[t].add(row) });
-                for v in 0..V {
-                    sums[t][v] = s.mul_add(values[v], weight, sums[t][v]);
-                }
-            }
-        }
-        for t in 0..T {
-            for v in 0..V {
-                let column = v * S::LANES;
-                // SAFETY: as above.
-                unsafe { s.store_up_to(outputs[t].add(at + column), sums[t][v], rest - column) };
-            }
         }
     }
 }

@@ -61,6 +61,28 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_i8(self, from: *const i8) -> __m256 {
+        // SAFETY: as the caller promises.
+        let bytes = unsafe { _mm_loadl_epi64(from.cast()) };
+        avx2!(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)))
+    }
+
+    #[inline(always)]
+    unsafe fn load_nibbles<const HIGH: bool>(self, from: *const u8) -> __m256 {
+        // SAFETY: as the caller promises.
+        let bytes = unsafe { _mm_loadl_epi64(from.cast()) };
+        avx2!({
+            let words = _mm256_cvtepu8_epi32(bytes);
+            let nibbles = if HIGH {
+                _mm256_srli_epi32::<4>(words)
+            } else {
+                _mm256_and_si256(words, _mm256_set1_epi32(15))
+            };
+            _mm256_cvtepi32_ps(nibbles)
+        })
+    }
+
+    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         avx2!(_mm256_add_ps(a, b))
     }

@@ -61,6 +61,28 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_i8(self, from: *const i8) -> __m512 {
+        // SAFETY: as the caller promises.
+        let bytes = unsafe { _mm_loadu_si128(from.cast()) };
+        avx512!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)))
+    }
+
+    #[inline(always)]
+    unsafe fn load_nibbles<const HIGH: bool>(self, from: *const u8) -> __m512 {
+        // SAFETY: as the caller promises.
+        let bytes = unsafe { _mm_loadu_si128(from.cast()) };
+        avx512!({
+            let words = _mm512_cvtepu8_epi32(bytes);
+            let nibbles = if HIGH {
+                _mm512_srli_epi32::<4>(words)
+            } else {
+                _mm512_and_si512(words, _mm512_set1_epi32(15))
+            };
+            _mm512_cvtepi32_ps(nibbles)
+        })
+    }
+
+    #[inline(always)]
     unsafe fn load_first(self, from: *const f32, count: usize) -> __m512 {
         let mask = ((1u32 << count) - 1) as __mmask16;
         // SAFETY: lanes beyond `count` are not read.

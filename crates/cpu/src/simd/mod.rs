@@ -52,6 +52,18 @@ pub(crate) trait Simd: Words {
     /// `from` must point to `LANES` values; no alignment is needed.
     unsafe fn load_bf16(self, from: *const u16) -> Self::F;
 
+    /// `LANES` signed bytes, as values.
+    ///
+    /// # Safety
+    /// `from` must point to `LANES` bytes.
+    unsafe fn load_i8(self, from: *const i8) -> Self::F;
+
+    /// The low (or high) halves of `LANES` bytes, as values from 0 to 15.
+    ///
+    /// # Safety
+    /// `from` must point to `LANES` bytes.
+    unsafe fn load_nibbles<const HIGH: bool>(self, from: *const u8) -> Self::F;
+
     /// The first `count` values, then zeros.
     ///
     /// # Safety

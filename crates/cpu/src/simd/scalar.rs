@@ -73,6 +73,19 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    unsafe fn load_i8(self, from: *const i8) -> F {
+        // SAFETY: as the caller promises.
+        unsafe { from.cast::<[i8; 8]>().read_unaligned() }.map(f32::from)
+    }
+
+    #[inline(always)]
+    unsafe fn load_nibbles<const HIGH: bool>(self, from: *const u8) -> F {
+        // SAFETY: as the caller promises.
+        let bytes = unsafe { from.cast::<[u8; 8]>().read_unaligned() };
+        bytes.map(|byte| f32::from(if HIGH { byte >> 4 } else { byte & 15 }))
+    }
+
+    #[inline(always)]
     fn add(self, a: F, b: F) -> F {
         zip(a, b, |a, b| a + b)
     }

@@ -4,9 +4,16 @@
 //! gives each query the largest score, the sum of exponentials and the weighted sum of values over
 //! its keys in order; pieces are then merged in order. So a query's result depends on nothing but
 //! its own keys: not on page size, on the chunk it came in, or on who computed which piece.
+//!
+//! A task takes some rows of a span with all query heads of one key head. Keys and values of a
+//! piece are read from their pages once for all of them, and packed as `pack` says; `tile`
+//! multiplies. Where there are too few rows for the threads, a task takes one piece only.
 
 mod inputs;
+mod pack;
 mod softmax;
+mod tile;
+mod units;
 
 use std::ops::Range;
 
@@ -14,19 +21,21 @@ use formats::DType;
 use tensor::reference::{check_batch, check_shape, shape_error};
 use tensor::{AttentionShape, Batch, HostMemory, OpError, PageId, Span, Tensor, quant};
 
-use self::softmax::{Finish, Merge, Softmax};
+use self::pack::{CachedRows, PackQueries, TILE, is_packable, pack_keys, pack_values};
+use self::softmax::{Finish, Merge};
+use self::tile::{Attend, QUERIES, Softmax};
+use self::units::UnitKind;
 use super::is_multiple;
 use crate::cpu::Cpu;
-use crate::dots::float::{FloatKind, FloatRows};
 use crate::parts::Parts;
 use crate::scratch::with_scratch;
 
 pub(super) use self::inputs::inputs;
 
-/// Positions per piece.
-const PIECE: usize = 128;
-/// Queries a task takes at once, so that keys and values are read once for all of them.
-const QUERIES: usize = 32;
+/// Positions per piece: packed keys and values of so many stay in the second-level cache.
+const PIECE: usize = 256;
+/// Bytes of packed queries a task takes at most, likewise.
+const QUERY_BYTES: usize = 128 << 10;
 
 /// Where an operation works: a layer's pages, for the rows of a batch.
 #[derive(Clone, Copy)]
@@ -71,7 +80,7 @@ pub(super) fn attend(
     place.check(OP, memory)?;
     check_shape(OP, "queries", query, batch.rows(), cols)?;
     check_shape(OP, "gates", gate, batch.rows(), cols)?;
-    let mut out = Tensor::zeros(batch.rows(), cols);
+    let mut out = Tensor::unspecified(batch.rows(), cols);
     if out.data().is_empty() {
         return Ok(out);
     }
@@ -81,57 +90,30 @@ pub(super) fn attend(
         place,
         query,
         gate,
+        kind: UnitKind::of(cpu),
         group: heads / kv_heads,
+        padded: head_dim.next_multiple_of(TILE * cpu.dispatch.lanes()),
         row_bytes: memory.layout().row_bytes()?,
     };
     let work = context.work();
     let outputs = Parts::new(out.data_mut());
-    let pieces: usize = work.iter().map(Work::pieces).sum();
-    if work.len() >= 2 * cpu.threads() || pieces <= work.len() {
-        cpu.pool.run(work.len(), |index| {
-            let work = &work[index];
-            let len = context.partial_len(work);
-            with_scratch(2 * len, |buffers| {
-                let (sum, partial) = buffers.split_at_mut(len);
-                context.clear(sum);
-                for piece in 0..work.pieces() {
-                    context.run_piece(work, piece, partial);
-                    context.merge(sum, partial);
-                }
-                // SAFETY: each task has rows and heads of its own.
-                unsafe { context.finish(work, sum, &outputs) };
-            });
-        });
+    let (longest, pieces) = work.iter().fold((0, 0), |(longest, sum), work| {
+        (work.pieces().max(longest), sum + work.pieces())
+    });
+    // Whether the last task to be done could keep a thread waiting for long.
+    if longest > 1 && 2 * longest * cpu.threads() > pieces {
+        context.run_pieces(&work, pieces, &outputs);
     } else {
-        // Too few heads to keep all threads busy: one task per piece, then merge them.
-        let mut first = Vec::with_capacity(work.len());
-        let (mut tasks, mut values) = (Vec::with_capacity(pieces), 0);
-        for (index, work) in work.iter().enumerate() {
-            first.push(values);
-            for piece in 0..work.pieces() {
-                tasks.push((index, piece, values));
-                values += context.partial_len(work);
-            }
-        }
-        let mut partials = vec![0.0; values];
-        let parts = Parts::new(&mut partials);
-        cpu.pool.run(tasks.len(), |task| {
-            let (index, piece, start) = tasks[task];
-            let len = context.partial_len(&work[index]);
-            // SAFETY: each task has a part of its own.
-            let partial = unsafe { parts.part(start..start + len) };
-            context.run_piece(&work[index], piece, partial);
-        });
         cpu.pool.run(work.len(), |index| {
             let work = &work[index];
-            let len = context.partial_len(work);
-            with_scratch(len, |sum| {
-                context.clear(sum);
-                for partial in partials[first[index]..].chunks(len).take(work.pieces()) {
-                    context.merge(sum, partial);
+            with_scratch(context.queries(work) * context.padded, |mixed| {
+                let mut softmax = vec![Softmax::EMPTY; context.queries(work)];
+                context.run(work, 0..work.pieces(), mixed, &mut softmax);
+                for query in 0..work.rows.len() * context.group {
+                    let mixed = &mixed[query * context.padded..];
+                    // SAFETY: each task has rows and heads of its own.
+                    unsafe { context.finish(work, query, mixed, softmax[query], &outputs) };
                 }
-                // SAFETY: each task has rows and heads of its own.
-                unsafe { context.finish(work, sum, &outputs) };
             });
         });
     }
@@ -145,8 +127,11 @@ struct Context<'a> {
     place: Place<'a>,
     query: &'a Tensor,
     gate: &'a Tensor,
+    kind: UnitKind,
     /// Query heads per key head.
     group: usize,
+    /// A head's values, padded to whole tiles.
+    padded: usize,
     /// Of an encoded key and an encoded value.
     row_bytes: (usize, usize),
 }
@@ -172,7 +157,11 @@ impl Work<'_> {
 
 impl Context<'_> {
     fn work(&self) -> Vec<Work<'_>> {
-        let rows_at_once = (QUERIES / self.group).max(1);
+        // As many as fit the cache, unless that leaves threads without work.
+        let row_bytes = self.group * self.units() * size_of::<f32>();
+        let at_most = (QUERY_BYTES / row_bytes).max(1);
+        let share = self.place.batch.rows().div_ceil(2 * self.cpu.threads());
+        let rows_at_once = share.clamp(1, at_most);
         let mut work = Vec::new();
         for span in &self.place.batch.spans {
             for start in span.rows.clone().step_by(rows_at_once) {
@@ -188,165 +177,255 @@ impl Context<'_> {
         work
     }
 
+    /// Units of a packed row.
+    fn units(&self) -> usize {
+        self.padded / self.kind.values()
+    }
+
+    /// The queries of some work, with those that fill the last tile.
     fn queries(&self, work: &Work<'_>) -> usize {
-        work.rows.len() * self.group
+        (work.rows.len() * self.group).next_multiple_of(QUERIES)
     }
 
-    /// Values of a partial result: per query its mixed values `[head_dim]`, then the largest score
-    /// and the sum of exponentials.
-    fn partial_len(&self, work: &Work<'_>) -> usize {
-        self.queries(work) * (self.place.shape.head_dim + 2)
-    }
-
-    /// Makes a partial result of no keys.
-    fn clear(&self, partial: &mut [f32]) {
-        let head_dim = self.place.shape.head_dim;
-        for query in partial.chunks_exact_mut(head_dim + 2) {
-            query.fill(0.0);
-            query[head_dim] = f32::NEG_INFINITY;
-        }
-    }
-
-    /// The partial result of the keys of one piece.
-    fn run_piece(&self, work: &Work<'_>, piece: usize, partial: &mut [f32]) {
-        let head_dim = self.place.shape.head_dim;
-        let (dispatch, layout) = (self.cpu.dispatch, self.memory.layout());
-        let start = piece * PIECE;
-        self.clear(partial);
-        // Rows that see nothing of this piece come first.
-        let blind = work.rows.clone().filter(|row| work.visible(*row) <= start);
-        let rows = work.rows.start + blind.count()..work.rows.end;
-        let first_query = (rows.start - work.rows.start) * self.group;
-        let partial = &mut partial[first_query * (head_dim + 2)..];
-        let queries = rows.len() * self.group;
-        let end = (start + PIECE).min(work.visible(rows.end - 1));
-
-        with_scratch(queries * PIECE, |scores| {
-            let products = Parts::new(scores);
-            let head = work.kv_head * self.group;
-            let query = |index: usize| {
-                let column = (head + index % self.group) * head_dim;
-                self.query.row(rows.start + index / self.group)[column..].as_ptr()
-            };
-            self.for_each_run(work, start..end, |positions, page, slot| {
-                let keys = self.memory.page_keys(self.place.layer, page, work.kv_head);
-                let bytes = &keys[slot * self.row_bytes.0..][..positions.len() * self.row_bytes.0];
-                let product = |index: usize| products.at(index * PIECE + positions.start - start);
-                with_floats(layout.key_type, bytes, positions.len(), head_dim, |keys| {
-                    // SAFETY: queries are `head_dim` long, and each has a row of scores.
-                    unsafe { keys.dots(dispatch, queries, query, product) };
-                });
-            });
-            for (index, scores) in scores.chunks_exact_mut(PIECE).enumerate() {
-                let visible = work.visible(rows.start + index / self.group).min(end) - start;
-                let (largest, sum) = dispatch.run(Softmax {
-                    scores: &mut scores[..visible],
-                    scale: 1.0 / (head_dim as f32).sqrt(),
-                });
-                partial[index * (head_dim + 2) + head_dim] = largest;
-                partial[index * (head_dim + 2) + head_dim + 1] = sum;
+    /// Runs each piece as a task of its own, then merges them.
+    fn run_pieces(&self, work: &[Work<'_>], pieces: usize, outputs: &Parts<'_, f32>) {
+        // Where each task's queries begin.
+        let (mut tasks, mut first) = (Vec::with_capacity(pieces), Vec::with_capacity(work.len()));
+        let mut queries = 0;
+        for (index, work) in work.iter().enumerate() {
+            first.push(queries);
+            for piece in 0..work.pieces() {
+                tasks.push((index, piece, queries));
+                queries += self.queries(work);
             }
-            let mixed = Parts::new(partial);
-            self.for_each_run(work, start..end, |positions, page, slot| {
-                let values = self
-                    .memory
-                    .page_values(self.place.layer, page, work.kv_head);
-                let bytes =
-                    &values[slot * self.row_bytes.1..][..positions.len() * self.row_bytes.1];
-                with_floats(
-                    layout.value_type,
-                    bytes,
-                    positions.len(),
-                    head_dim,
-                    |values| {
-                        for (index, row) in rows.clone().enumerate() {
-                            let seen = work.visible(row).min(positions.end);
-                            let first = index * self.group;
-                            let weights = |head: usize| {
-                                scores[(first + head) * PIECE + positions.start - start..].as_ptr()
-                            };
-                            let output = |head: usize| mixed.at((first + head) * (head_dim + 2));
-                            let values = values.take(seen.saturating_sub(positions.start));
-                            // SAFETY: each query has a weight for each key that it sees, and a row
-                            // of mixed values.
-                            unsafe { values.mix(dispatch, self.group, weights, output) };
+        }
+        let padded = self.padded;
+        with_scratch(queries * padded, |mixed| {
+            let mut softmax = vec![Softmax::EMPTY; queries];
+            let (all_mixed, all_softmax) = (Parts::new(mixed), Parts::new(&mut softmax));
+            self.cpu.pool.run(tasks.len(), |task| {
+                let (index, piece, start) = tasks[task];
+                let end = start + self.queries(&work[index]);
+                // SAFETY: each task has queries of its own.
+                let (mixed, softmax) = unsafe {
+                    (
+                        all_mixed.part(start * padded..end * padded),
+                        all_softmax.part(start..end),
+                    )
+                };
+                self.run(&work[index], piece..piece + 1, mixed, softmax);
+            });
+            // One task per query: its pieces, in order.
+            let merges: Vec<(usize, usize)> = work
+                .iter()
+                .enumerate()
+                .flat_map(|(index, work)| {
+                    (0..work.rows.len() * self.group).map(move |query| (index, query))
+                })
+                .collect();
+            self.cpu.pool.run(merges.len(), |task| {
+                let (index, query) = merges[task];
+                let work = &work[index];
+                with_scratch(padded, |sum| {
+                    sum.fill(0.0);
+                    let mut total = Softmax::EMPTY;
+                    for piece in 0..work.pieces() {
+                        let at = first[index] + piece * self.queries(work) + query;
+                        // SAFETY: nobody writes them any more.
+                        let (other, softmax) = unsafe {
+                            (
+                                all_mixed.part(at * padded..(at + 1) * padded),
+                                all_softmax.part(at..at + 1)[0],
+                            )
+                        };
+                        if softmax.is_empty() {
+                            continue;
                         }
-                    },
-                );
+                        let (merged, factors) = total.merge(softmax);
+                        total = merged;
+                        self.cpu.dispatch.run(Merge {
+                            mixed: sum,
+                            other,
+                            factors,
+                        });
+                    }
+                    // SAFETY: each task has a row and a head of its own.
+                    unsafe { self.finish(work, query, sum, total, outputs) };
+                });
             });
         });
     }
 
-    /// Calls `body` for each run of positions that lie in one page, in order, with the page and
-    /// the first position's slot in it.
-    fn for_each_run(
+    /// Attends to the keys of some pieces. Both results are set: per query `padded` mixed values,
+    /// and the softmax they are relative to.
+    fn run(
+        &self,
+        work: &Work<'_>,
+        pieces: Range<usize>,
+        mixed: &mut [f32],
+        softmax: &mut [Softmax],
+    ) {
+        let (head_dim, units) = (self.place.shape.head_dim, self.units());
+        let (cpu, kind, padded) = (self.cpu, self.kind, self.padded);
+        let layout = self.memory.layout();
+        let (queries, lanes) = (self.queries(work), cpu.dispatch.lanes());
+        mixed.fill(0.0);
+        softmax.fill(Softmax::EMPTY);
+        let lens = [
+            queries * units,
+            PIECE * units,
+            PIECE * units,
+            lanes * units,
+            QUERIES * PIECE,
+        ];
+        with_scratch(lens.iter().sum(), |buffers| {
+            let (query_units, buffers) = buffers.split_at_mut(lens[0]);
+            let (keys, buffers) = buffers.split_at_mut(lens[1]);
+            let (values, buffers) = buffers.split_at_mut(lens[2]);
+            let (row_units, scores) = buffers.split_at_mut(lens[3]);
+            let query = |index: usize| {
+                let row = work.rows.start + index / self.group;
+                let column = (work.kv_head * self.group + index % self.group) * head_dim;
+                work.rows
+                    .contains(&row)
+                    .then(|| self.query.row(row)[column..].as_ptr())
+            };
+            let rows: Vec<_> = (0..queries).map(query).collect();
+            let pack = PackQueries {
+                cols: head_dim,
+                padded,
+                rows: &rows,
+                units: query_units,
+            };
+            kind.run(cpu, pack);
+            let mut visible = vec![0; queries];
+            for piece in pieces {
+                let start = piece * PIECE;
+                for (index, visible) in visible.iter_mut().enumerate() {
+                    let row = work.rows.start + index / self.group;
+                    if work.rows.contains(&row) {
+                        *visible = work.visible(row).saturating_sub(start).min(PIECE);
+                    }
+                }
+                let end = (start + PIECE).min(work.visible(work.rows.end - 1));
+                let (layer, head) = (self.place.layer, work.kv_head);
+                let page_keys = |page| self.memory.page_keys(layer, page, head);
+                let bytes = self.row_bytes.0;
+                self.with_rows(
+                    work,
+                    start..end,
+                    layout.key_type,
+                    bytes,
+                    page_keys,
+                    |rows| {
+                        pack_keys(kind, cpu, rows, padded, row_units, keys);
+                    },
+                );
+                let page_values = |page| self.memory.page_values(layer, page, head);
+                let bytes = self.row_bytes.1;
+                let strip_len = PIECE / kind.values() * TILE * lanes;
+                self.with_rows(
+                    work,
+                    start..end,
+                    layout.value_type,
+                    bytes,
+                    page_values,
+                    |rows| {
+                        pack_values(kind, cpu, rows, padded, strip_len, values);
+                    },
+                );
+                let attend = Attend {
+                    scale: 1.0 / (head_dim as f32).sqrt(),
+                    padded,
+                    queries: query_units,
+                    visible: &visible,
+                    keys,
+                    values,
+                    strip_len,
+                    scores,
+                    mixed,
+                    softmax,
+                };
+                kind.run(cpu, attend);
+            }
+        });
+    }
+
+    /// Calls `body` with the encoded keys or values of some positions of a piece: those in their
+    /// pages, or if their type cannot be packed, decoded ones.
+    fn with_rows<'p>(
         &self,
         work: &Work<'_>,
         positions: Range<usize>,
-        mut body: impl FnMut(Range<usize>, PageId, usize),
+        dtype: DType,
+        row_bytes: usize,
+        page_rows: impl Fn(PageId) -> &'p [u8],
+        body: impl FnOnce(CachedRows<'_>),
     ) {
+        let cols = self.place.shape.head_dim;
         let page_tokens = self.memory.layout().page_tokens;
+        let mut places = [[].as_slice(); PIECE];
         let mut at = positions.start;
         while at < positions.end {
             let slot = at % page_tokens;
             let end = positions.end.min(at - slot + page_tokens);
-            body(at..end, work.span.pages[at / page_tokens], slot);
+            let rows = &page_rows(work.span.pages[at / page_tokens])[slot * row_bytes..];
+            for (row, position) in rows.chunks(row_bytes).zip(at..end) {
+                places[position - positions.start] = row;
+            }
             at = end;
         }
-    }
-
-    /// Adds a piece's partial result to that of the pieces before it.
-    fn merge(&self, sum: &mut [f32], partial: &[f32]) {
-        let len = self.place.shape.head_dim + 2;
-        for (sum, partial) in sum.chunks_exact_mut(len).zip(partial.chunks_exact(len)) {
-            if partial[len - 2] == f32::NEG_INFINITY {
-                continue;
-            }
-            self.cpu.dispatch.run(Merge { sum, partial });
-        }
-    }
-
-    /// Divides by the sums of exponentials, applies the gates and writes the outputs.
-    ///
-    /// # Safety
-    /// Nobody else may use the outputs of these rows and heads meanwhile.
-    unsafe fn finish(&self, work: &Work<'_>, sum: &[f32], outputs: &Parts<'_, f32>) {
-        let head_dim = self.place.shape.head_dim;
-        for (index, query) in sum.chunks_exact(head_dim + 2).enumerate() {
-            let row = work.rows.start + index / self.group;
-            let column = (work.kv_head * self.group + index % self.group) * head_dim;
-            let start = row * self.gate.cols() + column;
-            self.cpu.dispatch.run(Finish {
-                mixed: &query[..head_dim],
-                sum: query[head_dim + 1],
-                gate: &self.gate.row(row)[column..][..head_dim],
-                // SAFETY: as the caller promises.
-                out: unsafe { outputs.part(start..start + head_dim) },
-            });
-        }
-    }
-}
-
-/// Gives encoded rows to `body` as plain floats: as they are, or decoded.
-fn with_floats(dtype: DType, bytes: &[u8], rows: usize, cols: usize, body: impl FnOnce(FloatRows)) {
-    let kind = match dtype {
-        DType::F32 => FloatKind::F32,
-        DType::F16 => FloatKind::F16,
-        DType::BF16 => FloatKind::Bf16,
-        _ => {
-            with_scratch(rows * cols, |decoded| {
-                quant::decode(dtype, bytes, decoded)
-                    .expect("memory keeps rows in types that can be decoded");
-                body(FloatRows::decoded(decoded, cols));
+        let places = &places[..positions.len()];
+        let pointers = |rows: &mut dyn Iterator<Item = *const u8>| {
+            let mut all = [std::ptr::null(); PIECE];
+            all.iter_mut().zip(rows).for_each(|(to, row)| *to = row);
+            all
+        };
+        if is_packable(dtype) {
+            let rows = pointers(&mut places.iter().map(|row| row.as_ptr()));
+            body(CachedRows {
+                dtype,
+                cols,
+                rows: &rows[..places.len()],
             });
             return;
         }
-    };
-    body(FloatRows {
-        kind,
-        first: bytes.as_ptr(),
-        row_bytes: bytes.len() / rows.max(1),
-        rows,
-        cols,
-    });
+        with_scratch(places.len() * cols, |decoded| {
+            for (row, decoded) in places.iter().zip(decoded.chunks_mut(cols)) {
+                quant::decode(dtype, row, decoded)
+                    .expect("memory keeps rows in types that can be decoded");
+            }
+            let rows = pointers(&mut decoded.chunks(cols).map(|row| row.as_ptr().cast()));
+            body(CachedRows {
+                dtype: DType::F32,
+                cols,
+                rows: &rows[..places.len()],
+            });
+        });
+    }
+
+    /// Divides by the sum of exponentials, applies the gate and writes the output.
+    ///
+    /// # Safety
+    /// Nobody else may use the output of this row and head meanwhile.
+    unsafe fn finish(
+        &self,
+        work: &Work<'_>,
+        query: usize,
+        mixed: &[f32],
+        softmax: Softmax,
+        outputs: &Parts<'_, f32>,
+    ) {
+        let head_dim = self.place.shape.head_dim;
+        let row = work.rows.start + query / self.group;
+        let column = (work.kv_head * self.group + query % self.group) * head_dim;
+        let start = row * self.gate.cols() + column;
+        self.cpu.dispatch.run(Finish {
+            mixed: &mixed[..head_dim],
+            sum: softmax.sum,
+            gate: &self.gate.row(row)[column..][..head_dim],
+            // SAFETY: as the caller promises.
+            out: unsafe { outputs.part(start..start + head_dim) },
+        });
+    }
 }
