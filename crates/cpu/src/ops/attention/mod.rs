@@ -386,6 +386,7 @@ impl Context<'_> {
             body(CachedRows {
                 dtype,
                 cols,
+                row_bytes,
                 rows: &rows[..places.len()],
             });
             return;
@@ -399,6 +400,7 @@ impl Context<'_> {
             body(CachedRows {
                 dtype: DType::F32,
                 cols,
+                row_bytes: cols * size_of::<f32>(),
                 rows: &rows[..places.len()],
             });
         });
