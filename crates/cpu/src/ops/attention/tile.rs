@@ -100,7 +100,7 @@ impl UnitKernel for Attend<'_> {
                 let mixed = &mut self.mixed[first * self.padded + column..];
                 mix(
                     u,
-                    &self.scores,
+                    self.scores,
                     row_len,
                     values,
                     factors,
