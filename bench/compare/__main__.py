@@ -122,11 +122,16 @@ def arguments():
     add("--tidemill", default="target/release/tidemill", metavar="PATH")
     add("--peer-python", default=sides.python(), metavar="PATH", help="that has llama_cpp")
     add("--quality", action="store_true", help="compare logits on the tiny model, not speed")
+    add("--types", type=names, default=list(quality.TYPES), metavar="NAME,NAME", help="for --quality (all)")
+    add("--prompts", type=int, default=24, metavar="N", help="for --quality (24)")
     add("-o", "--output", choices=["md", "json"], default="md")
     options = parser.parse_args()
     unknown = set(options.tests) - {"decode", "prefill", "batch", "load"}
     if unknown:
         parser.error(f"--tests: there is no {', '.join(sorted(unknown))}")
+    unknown = set(options.types) - set(quality.TYPES)
+    if unknown:
+        parser.error(f"--types: there are {', '.join(quality.TYPES)}")
     if options.rounds < 3:
         parser.error("-r: fewer than 3 rounds say nothing")
     if not options.model and not options.quality:

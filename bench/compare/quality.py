@@ -12,7 +12,9 @@ import math
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sides import Theirs, Trouble
@@ -22,20 +24,19 @@ TINY = ROOT / "models/tiny/tidemill-tiny.gguf"
 
 # What llama.cpp calls its mixes (llama_ftype).
 TYPES = {"Q4_0": 2, "Q8_0": 7, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18, "MXFP4_MOE": 38}
-PROMPTS = 60
 # The loops that judge are slow, in Rust and here.
 LONGEST = 128
 
 
-def conversations():
+def conversations(count):
     """Token ids of conversations, evenly over all tasks: prompt and reference answer."""
     answers = {}
     for line in (ROOT / "models/tiny/hf_results.jsonl").read_text().splitlines():
         result = json.loads(line)
         answers[result["id"]] = result.get("ids") or result.get("tokens") or []
     lines = (ROOT / "models/tiny/heldout.jsonl").read_text().splitlines()
-    step = max(1, len(lines) // PROMPTS)
-    for line in lines[::step][:PROMPTS]:
+    step = max(1, len(lines) // count)
+    for line in lines[::step][:count]:
         prompt = json.loads(line)
         whole = prompt["prompt_ids"] + answers.get(prompt["id"], [])
         yield whole[-LONGEST:]
@@ -58,6 +59,12 @@ def argmax(values):
 
 def our_logits(options, model, tokens, folder, *more):
     """Rows of logits, through the program."""
+    # Several of these run at once, each in a folder of its own.
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        return read_logits(options, model, tokens, Path(own), more)
+
+
+def read_logits(options, model, tokens, folder, more):
     ids, out = folder / "ids.json", folder / "logits.safetensors"
     ids.write_text(json.dumps(tokens))
     command = [options.tidemill, "logits", "-m", str(model), "--tokens", str(ids), "-o", str(out)]
@@ -104,24 +111,36 @@ def spread(found):
     }
 
 
+def difference(ours, theirs):
+    """Ours less theirs, token by token: mean and its standard error."""
+    each = [mine - other for (mine, _), (other, _) in zip(ours, theirs, strict=True)]
+    return {"mean": statistics.fmean(each), "error": statistics.stdev(each) / math.sqrt(len(each))}
+
+
 def compare(options):
     """The whole comparison, for every type."""
-    prompts = list(conversations())
+    prompts = list(conversations(options.prompts))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         exact = ["--backend", "reference", "--cache-type", "f32"]
-        soft = lambda logits: [log_softmax(row) for row in logits]
-        unquantised = [soft(our_logits(options, TINY, ids, folder, *exact)) for ids in prompts]
+        workers = ThreadPoolExecutor(options.threads)
+
+        def judge(model):
+            """Log probabilities by plain loops, of every prompt. They use one thread each."""
+            run = lambda ids: our_logits(options, model, ids, folder, *exact)
+            return [[log_softmax(row) for row in logits] for logits in workers.map(run, prompts)]
+
+        unquantised = judge(TINY)
         theirs = Theirs(options)
-        for name, ftype in TYPES.items():
+        for name in options.types:
+            ftype = TYPES[name]
             file = folder / f"{name}.gguf"
             theirs.ask("quantize", source=str(TINY), target=str(file), ftype=ftype)
             theirs.load(str(file), False)
             theirs.open(4096, 1, True)
             found = {where: {"ours": [], "theirs": []} for where in ("same_file", "unquantised")}
-            for ids, whole in zip(prompts, unquantised):
-                same = soft(our_logits(options, file, ids, folder, *exact))
+            for ids, whole, same in zip(prompts, unquantised, judge(file)):
                 logits = {
                     "ours": our_logits(options, file, ids, folder, "--cache-type", options.type_k),
                     "theirs": their_logits(theirs, ids, folder),
@@ -132,7 +151,10 @@ def compare(options):
             row = {"type": name}
             for where, sides in found.items():
                 row[where] = {side: spread(each) for side, each in sides.items()}
+                row[where]["difference"] = difference(sides["ours"], sides["theirs"])
             rows.append(row)
             file.unlink()
+            means = {side: row["same_file"][side]["mean"] for side in ("ours", "theirs")}
+            print(f"{name}: {means['ours']:.3g} against {means['theirs']:.3g}", file=sys.stderr, flush=True)
         theirs.end()
     return {"prompts": len(prompts), "tokens": sum(map(len, prompts)), "types": rows}

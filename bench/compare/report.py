@@ -58,13 +58,15 @@ def quality(found):
     lines = [
         f"KL divergence to f32, {found['tokens']} tokens of {found['prompts']} prompts, x 10^-6",
         "",
-        "| type | engine alone: tidemill | llama.cpp | with quantisation: tidemill | llama.cpp | same top token: tidemill | llama.cpp |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| type | engine alone: tidemill | llama.cpp | difference | with quantisation: tidemill | llama.cpp | difference | same top token: tidemill | llama.cpp |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in found["types"]:
         cells = [row["type"]]
         for against in ("same_file", "unquantised"):
-            cells += [f"{row[against][side]['mean'] * 1e6:.3f}" for side in ("ours", "theirs")]
+            cells += [f"{row[against][side]['mean'] * 1e6:.1f}" for side in ("ours", "theirs")]
+            apart = row[against]["difference"]
+            cells.append(f"{apart['mean'] * 1e6:.1f} ± {apart['error'] * 1e6:.1f}")
         cells += [f"{row['same_file'][side]['same_top']:.4%}" for side in ("ours", "theirs")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
