@@ -27,6 +27,7 @@ pub struct Cpu {
     pub(crate) pool: Arc<Pool>,
     pub(crate) dispatch: Dispatch,
     pub(crate) activations: Activations,
+    pub(crate) reads_ahead: bool,
 }
 
 /// What quantised weights are multiplied with.
@@ -100,6 +101,7 @@ impl Cpu {
             pool,
             dispatch: Dispatch::new(isa).ok_or(CpuError::IsaMissing(isa))?,
             activations: Activations::default(),
+            reads_ahead: false,
         })
     }
 
@@ -108,6 +110,17 @@ impl Cpu {
     pub fn with_activations(self, activations: Activations) -> Self {
         Self {
             activations,
+            ..self
+        }
+    }
+
+    /// The same for weights that do not all fit into memory: as soon as it is known which experts
+    /// are needed, the system is asked to read all of them at once. For weights that are in memory
+    /// that would be work for nothing.
+    #[must_use]
+    pub fn with_reading_ahead(self, reads_ahead: bool) -> Self {
+        Self {
+            reads_ahead,
             ..self
         }
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use formats::gguf::{GgufError, GgufFile};
 use formats::hf::{HfConfig, HfError};
+use formats::residence::available_memory;
 use formats::safetensors::{Checkpoint, CheckpointError};
 use formats::{LoadOptions, ResidenceError, SharedBytes};
 use model::bind::{self, BindError};
@@ -314,7 +315,12 @@ impl OpenedModel {
     ) -> Result<Engine, OpenError> {
         match backend {
             BackendChoice::Reference(ops) => self.load_on(ops, settings, progress),
-            BackendChoice::Cpu(ops) => self.load_on(ops, settings, progress),
+            BackendChoice::Cpu(ops) => {
+                let is_too_large = |available| self.file_bytes() > available;
+                let reads_ahead = available_memory().is_some_and(is_too_large);
+                let ops = ops.with_reading_ahead(reads_ahead);
+                self.load_on(ops, settings, progress)
+            }
         }
     }
 

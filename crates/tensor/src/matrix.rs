@@ -101,6 +101,11 @@ impl StoredMatrix {
         Ok(self)
     }
 
+    /// Asks the system to begin reading this matrix if it is not in memory, without waiting.
+    pub fn will_need(&self) {
+        self.bytes.will_need();
+    }
+
     /// How the values are stored.
     pub fn dtype(&self) -> DType {
         self.dtype

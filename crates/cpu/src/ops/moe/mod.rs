@@ -134,6 +134,13 @@ pub(super) fn experts(
         first_slot: slots.start,
         shared_gate: None,
     }));
+    if cpu.reads_ahead {
+        for MlpWeights { gate, up, down } in groups.iter().map(|group| group.weights) {
+            for matrix in [gate, up, down] {
+                matrix.stored().will_need();
+            }
+        }
+    }
     let mut used: Vec<&Matrix> = Vec::with_capacity(2 * groups.len() + 1);
     for group in &groups {
         used.extend([&group.weights.gate, &group.weights.up]);
