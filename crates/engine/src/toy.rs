@@ -283,7 +283,7 @@ impl Runner for Toy {
 
     fn snapshot(&self, state: StateId) -> Result<StateSnapshot, OpError> {
         Ok(StateSnapshot {
-            values: to_row(self.settled(state)),
+            values: to_row(self.settled(state)).into(),
         })
     }
 

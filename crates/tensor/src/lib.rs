@@ -14,7 +14,7 @@ mod tensor;
 
 pub use batch::{Batch, PageId, Span, StateId};
 pub use matrix::StoredMatrix;
-pub use memory::{HostMemory, MemoryLayout, Slots, StateSnapshot};
+pub use memory::{Buffer, HostMemory, MemoryLayout, Slots, StateSnapshot};
 pub use ops::{
     AttentionShape, DeltaShape, HeadOrder, MlpWeights, MoeWeights, OpError, Ops, Rotary,
     StoredExperts,

@@ -6,6 +6,7 @@ mod delta;
 mod linear;
 mod moe;
 mod norm;
+mod state;
 
 use tensor::reference::{check_batch, check_shape, shape_error, upload};
 use tensor::{
@@ -244,7 +245,7 @@ impl Ops for Cpu {
     }
 
     fn snapshot(&self, memory: &HostMemory, state: StateId) -> Result<StateSnapshot, OpError> {
-        memory.snapshot(state)
+        state::snapshot(self, memory, state)
     }
 
     fn restore(
@@ -253,7 +254,7 @@ impl Ops for Cpu {
         state: StateId,
         snapshot: &StateSnapshot,
     ) -> Result<(), OpError> {
-        memory.restore(state, snapshot)
+        state::restore(self, memory, state, snapshot)
     }
 }
 

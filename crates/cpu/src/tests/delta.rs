@@ -134,7 +134,7 @@ impl Case {
 }
 
 pub(super) fn states(memory: &HostMemory, count: usize) -> Vec<f32> {
-    let state = |id| memory.snapshot(StateId(id as u32)).unwrap().values;
+    let state = |id| memory.snapshot(StateId(id as u32)).unwrap().values.to_vec();
     (0..count).flat_map(state).collect()
 }
 

@@ -214,3 +214,30 @@ fn settling_commits_and_unsettled_states_are_not_copied() {
         check_settle(&cpu);
     }
 }
+
+#[test]
+fn snapshots_are_those_of_the_reference_and_go_back_exactly() {
+    let mut random = Random::new(12);
+    let mut layout = layout(&mut random, 3);
+    // More than a task copies at once.
+    (layout.delta.key_dim, layout.delta.value_dim) = (300, 500);
+    let memory = memory(&mut random, &layout);
+    let expected = Reference::default().snapshot(&memory, StateId(1)).unwrap();
+    for cpu in backends(3) {
+        let found = cpu.snapshot(&memory, StateId(1)).unwrap();
+        assert_same("snapshot", &found.values, &expected.values);
+        let mut other = memory.clone();
+        cpu.restore(&mut other, StateId(2), &found).unwrap();
+        assert_same(
+            "restored",
+            &states(&other, 3)[2 * found.values.len()..],
+            &found.values,
+        );
+        assert_same("others", &states(&other, 2), &states(&memory, 2));
+        let short = vec![0.0; found.values.len() - 1];
+        let short = tensor::StateSnapshot {
+            values: short.into(),
+        };
+        assert!(cpu.restore(&mut other, StateId(2), &short).is_err());
+    }
+}

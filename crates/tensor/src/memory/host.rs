@@ -1,6 +1,6 @@
 //! Sequence memory in host RAM: key/value pages, recurrent states and their held rows.
 
-use super::{MemoryLayout, StateSnapshot};
+use super::{Buffer, MemoryLayout, StateSnapshot};
 use crate::batch::{Batch, PageId, Span, StateId};
 use crate::ops::OpError;
 use crate::quant;
@@ -12,9 +12,9 @@ pub struct HostMemory {
     key_bytes: usize,
     value_bytes: usize,
     /// Per attention layer: `[pages, kv_heads, page_tokens]` rows of `key_bytes`.
-    keys: Vec<Vec<u8>>,
+    keys: Vec<Buffer<u8>>,
     /// Likewise, of `value_bytes`.
-    values: Vec<Vec<u8>>,
+    values: Vec<Buffer<u8>>,
     /// Per delta layer: states `[states, taps - 1, channels]`, held inputs `[states, held_rows,
     /// channels]`.
     conv: Vec<Slots>,
@@ -27,20 +27,20 @@ pub struct HostMemory {
 #[derive(Debug, Clone)]
 pub struct Slots {
     /// `[states, ..]`
-    pub states: Vec<f32>,
+    pub states: Buffer<f32>,
     /// What the held rows would add: per state room for [`MemoryLayout::held_rows`] of them.
-    pub held: Vec<f32>,
+    pub held: Buffer<f32>,
     /// Per state how many rows it holds back.
     pub counts: Vec<usize>,
 }
 
 impl Slots {
-    fn new(states: usize, state_len: usize, held_len: usize) -> Self {
-        Self {
-            states: vec![0.0; states * state_len],
-            held: vec![0.0; states * held_len],
+    fn new(states: usize, state_len: usize, held_len: usize) -> Result<Self, OpError> {
+        Ok(Self {
+            states: Buffer::zeroed(states * state_len)?,
+            held: Buffer::zeroed(states * held_len)?,
             counts: vec![0; states],
-        }
+        })
     }
 
     /// The state's values.
@@ -95,8 +95,13 @@ impl HostMemory {
             .and_then(|n| n.checked_mul(layout.page_tokens))
             .filter(|n| n.checked_mul(key_bytes.max(value_bytes)).is_some())
             .ok_or_else(|| OpError::Memory(format!("{} pages are too many", layout.pages)))?;
+        let pages = |row_bytes: usize| -> Result<Vec<Buffer<u8>>, OpError> {
+            (0..layout.attention_layers)
+                .map(|_| Buffer::zeroed(rows * row_bytes))
+                .collect()
+        };
         let held = layout.held_rows;
-        let slots = |state_len: usize, held_len: usize| -> Vec<Slots> {
+        let slots = |state_len: usize, held_len: usize| -> Result<Vec<Slots>, OpError> {
             (0..layout.delta_layers)
                 .map(|_| Slots::new(layout.states, state_len, held_len))
                 .collect()
@@ -104,17 +109,13 @@ impl HostMemory {
         Ok(Self {
             key_bytes,
             value_bytes,
-            keys: (0..layout.attention_layers)
-                .map(|_| vec![0; rows * key_bytes])
-                .collect(),
-            values: (0..layout.attention_layers)
-                .map(|_| vec![0; rows * value_bytes])
-                .collect(),
-            conv: slots(layout.conv_len(), held * layout.delta.channels()),
+            keys: pages(key_bytes)?,
+            values: pages(value_bytes)?,
+            conv: slots(layout.conv_len(), held * layout.delta.channels())?,
             delta: slots(
                 layout.delta_len(),
                 held * layout.delta.value_heads * layout.held_step_len(),
-            ),
+            )?,
             layout: layout.clone(),
         })
     }
@@ -252,7 +253,7 @@ impl HostMemory {
     /// Copies a page to another, in every layer.
     pub fn copy_page(&mut self, from: PageId, to: PageId) {
         let rows = self.layout.attention.kv_heads * self.layout.page_tokens;
-        let copy = |pages: &mut Vec<u8>, row_bytes: usize| {
+        let copy = |pages: &mut Buffer<u8>, row_bytes: usize| {
             let len = rows * row_bytes;
             let start = from.0 as usize * len;
             pages.copy_within(start..start + len, to.0 as usize * len);
@@ -303,16 +304,38 @@ impl HostMemory {
         Ok(())
     }
 
+    /// A state's parts, in the order of a snapshot.
+    ///
+    /// # Errors
+    /// If it holds rows back.
+    pub fn state_parts(&self, state: StateId) -> Result<Vec<&[f32]>, OpError> {
+        self.check_settled(state)?;
+        let layers = self.conv.iter().zip(&self.delta);
+        let parts = layers.flat_map(|(conv, delta)| [conv.state(state), delta.state(state)]);
+        Ok(parts.collect())
+    }
+
+    /// A state's parts, in the order of a snapshot, to be written. Held rows are forgotten.
+    pub fn state_parts_mut(&mut self, state: StateId) -> Vec<&mut [f32]> {
+        self.forget_held(state);
+        let layers = self.conv.iter_mut().zip(&mut self.delta);
+        layers
+            .flat_map(|(conv, delta)| [conv.slot(state).0, delta.slot(state).0])
+            .collect()
+    }
+
     /// Copies a state out.
     ///
     /// # Errors
     /// If it holds rows back.
     pub fn snapshot(&self, state: StateId) -> Result<StateSnapshot, OpError> {
-        self.check_settled(state)?;
-        let mut values = Vec::with_capacity(self.layout.state_bytes() / size_of::<f32>());
-        for (conv, delta) in self.conv.iter().zip(&self.delta) {
-            values.extend_from_slice(conv.state(state));
-            values.extend_from_slice(delta.state(state));
+        let parts = self.state_parts(state)?;
+        let mut values = Buffer::zeroed(self.layout.state_bytes() / size_of::<f32>())?;
+        let mut rest = &mut values[..];
+        for part in parts {
+            let (to, tail) = rest.split_at_mut(part.len());
+            to.copy_from_slice(part);
+            rest = tail;
         }
         Ok(StateSnapshot { values })
     }
@@ -322,6 +345,21 @@ impl HostMemory {
     /// # Errors
     /// If it was made with another layout.
     pub fn restore(&mut self, state: StateId, snapshot: &StateSnapshot) -> Result<(), OpError> {
+        self.check_snapshot(snapshot)?;
+        let mut rest = &snapshot.values[..];
+        for part in self.state_parts_mut(state) {
+            let (from, tail) = rest.split_at(part.len());
+            part.copy_from_slice(from);
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// An error if a snapshot is not of states like these.
+    ///
+    /// # Errors
+    /// As it says.
+    pub fn check_snapshot(&self, snapshot: &StateSnapshot) -> Result<(), OpError> {
         if snapshot.bytes() != self.layout.state_bytes() {
             return Err(OpError::Memory(format!(
                 "a snapshot of {} bytes does not fit states of {}; it is of another model",
@@ -329,16 +367,6 @@ impl HostMemory {
                 self.layout.state_bytes()
             )));
         }
-        let mut rest = snapshot.values.as_slice();
-        for (conv, delta) in self.conv.iter_mut().zip(&mut self.delta) {
-            for slots in [conv, delta] {
-                let (to, _) = slots.slot(state);
-                let (from, tail) = rest.split_at(to.len());
-                to.copy_from_slice(from);
-                rest = tail;
-            }
-        }
-        self.forget_held(state);
         Ok(())
     }
 }

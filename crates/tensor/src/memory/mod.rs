@@ -2,6 +2,7 @@
 //!
 //! Who owns which page and state is the engine's business; here they are numbered slots.
 
+mod buffer;
 mod host;
 
 use formats::DType;
@@ -9,6 +10,7 @@ use formats::DType;
 use crate::ops::{AttentionShape, DeltaShape, OpError};
 use crate::quant;
 
+pub use buffer::Buffer;
 pub use host::{HostMemory, Slots};
 
 /// The sizes of sequence memory.
@@ -94,7 +96,7 @@ impl MemoryLayout {
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateSnapshot {
     /// For each delta layer its convolution state, then its delta state.
-    pub values: Vec<f32>,
+    pub values: Buffer<f32>,
 }
 
 impl StateSnapshot {

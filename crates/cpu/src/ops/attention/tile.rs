@@ -98,15 +98,7 @@ impl UnitKernel for Attend<'_> {
             for column in (0..self.padded).step_by(width) {
                 let values = &self.values[column / width * self.strip_len..][..pairs * width];
                 let mixed = &mut self.mixed[first * self.padded + column..];
-                mix(
-                    u,
-                    self.scores,
-                    row_len,
-                    values,
-                    factors,
-                    mixed,
-                    self.padded,
-                );
+                mix(u, self.scores, row_len, values, factors, mixed, self.padded);
             }
         }
     }

@@ -84,7 +84,7 @@ impl<'a> Hit<'a> {
         let row = |is_there: bool, bytes| is_there.then(|| to_values(bytes).into());
         let snapshot = Snapshot {
             state: Arc::new(StateSnapshot {
-                values: to_values(state),
+                values: to_values(state).into(),
             }),
             hidden: row(rows.hidden, hidden),
             logits: row(rows.logits, logits),

@@ -59,7 +59,7 @@ fn snapshot(tokens: &[Key]) -> Snapshot {
         |is_there: bool, what, bytes| is_there.then(|| values_for(tokens, what, bytes).into());
     Snapshot {
         state: Arc::new(StateSnapshot {
-            values: values_for(tokens, "state", SHAPE.state_bytes),
+            values: values_for(tokens, "state", SHAPE.state_bytes).into(),
         }),
         hidden: row(tokens.len().is_multiple_of(3), "hidden", SHAPE.hidden_bytes),
         logits: row(tokens.len().is_multiple_of(2), "logits", SHAPE.logits_bytes),
