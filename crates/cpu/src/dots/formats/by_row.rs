@@ -1,5 +1,6 @@
 //! Types whose codes point into books of several values: rows are decoded one by one, to signed
-//! bytes, and then unpacked like others.
+//! bytes, and then unpacked like others. The decoders are functions of their own: compiled for wide
+//! vectors their look-ups became gathers, which are slower.
 
 use tensor::quant::codebooks::{IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, SIGNS};
 use tensor::quant::float::f16_to_f32;
@@ -147,7 +148,7 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-#[inline(always)]
+#[inline(never)]
 fn decode_iq2_xxs(bytes: &[u8; 66], out: &mut RowBlock) {
     let d = half(bytes, 0) * 0.25;
     for group in 0..GROUPS {
@@ -162,7 +163,7 @@ fn decode_iq2_xxs(bytes: &[u8; 66], out: &mut RowBlock) {
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn decode_iq2_xs(bytes: &[u8; 74], out: &mut RowBlock) {
     nibble_scales(half(bytes, 0) * 0.25, bytes, 66, out);
     for p in 0..BLOCK / 8 {
@@ -172,7 +173,7 @@ fn decode_iq2_xs(bytes: &[u8; 74], out: &mut RowBlock) {
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn decode_iq2_s(bytes: &[u8; 82], out: &mut RowBlock) {
     nibble_scales(half(bytes, 0) * 0.25, bytes, 74, out);
     for p in 0..BLOCK / 8 {
@@ -191,7 +192,7 @@ fn nibble_scales(d: f32, bytes: &[u8], at: usize, out: &mut RowBlock) {
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn decode_iq3_xxs(bytes: &[u8; 98], out: &mut RowBlock) {
     let d = half(bytes, 0) * 0.5;
     for group in 0..GROUPS {
@@ -207,7 +208,7 @@ fn decode_iq3_xxs(bytes: &[u8; 98], out: &mut RowBlock) {
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn decode_iq3_s(bytes: &[u8; 110], out: &mut RowBlock) {
     let d = half(bytes, 0);
     for group in 0..GROUPS {
