@@ -34,7 +34,8 @@ pub struct Cpu {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Activations {
     /// For weights with an integer kernel (most quantised types) activations are rounded to 8 bits
-    /// with a scale per 32 values. Everything else is computed in f32.
+    /// with a scale per 32 values, and attention multiplies in pairs of bf16 where the machine has
+    /// them. Everything else is computed in f32.
     #[default]
     Quantised,
     /// Everything is computed in f32: slower, for telling rounding from mistakes.
@@ -105,7 +106,8 @@ impl Cpu {
         })
     }
 
-    /// The same with another choice about activations. It holds for matrices loaded afterwards.
+    /// The same with another choice about activations. It holds for attention and for matrices
+    /// loaded afterwards.
     #[must_use]
     pub fn with_activations(self, activations: Activations) -> Self {
         Self {
