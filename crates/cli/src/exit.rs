@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use engine::{EngineError, OpenError};
+use engine::{EngineError, OpenError, SubmitError};
 use formats::ResidenceError;
 use formats::gguf::GgufError;
 use formats::hf::{self, HfError};
@@ -78,6 +78,7 @@ impl Status {
             .or_else(|| error.downcast_ref().map(of_template))
             .or_else(|| error.downcast_ref().map(of_prompt))
             .or_else(|| error.downcast_ref().map(of_engine))
+            .or_else(|| error.downcast_ref().map(of_submit))
             .or_else(|| error.downcast_ref().map(of_op))
     }
 }
@@ -98,6 +99,7 @@ fn of_open(error: &OpenError) -> Status {
     match error {
         OpenError::Hf(error) => of_hf(error),
         OpenError::Op(error) => of_op(error),
+        OpenError::Engine(error) => of_engine(error),
         OpenError::Residence(ResidenceError::Read { .. }) => Status::BadFile,
         OpenError::Residence(_) => Status::Failed,
         _ => Status::BadFile,
@@ -154,6 +156,14 @@ fn of_engine(error: &EngineError) -> Status {
         EngineError::ContextFull { .. } | EngineError::TokenOutOfRange { .. } => Status::BadInput,
         EngineError::Op(error) => of_op(error),
         _ => Status::Failed,
+    }
+}
+
+fn of_submit(error: &SubmitError) -> Status {
+    match error {
+        SubmitError::BadSampling(_) | SubmitError::BadChoices { .. } => Status::Usage,
+        SubmitError::QueueFull { .. } => Status::Failed,
+        _ => Status::BadInput,
     }
 }
 

@@ -14,7 +14,9 @@ mod interrupt;
 mod logits;
 mod model_args;
 mod output;
+mod rope;
 mod run;
+mod scheduling;
 mod synth;
 mod tokenize;
 

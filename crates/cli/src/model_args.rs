@@ -14,6 +14,7 @@ use tensor::Reference;
 use crate::args::Global;
 use crate::exit::Failure;
 use crate::output;
+use crate::rope::RopeArgs;
 
 /// Which model.
 #[derive(Debug, Args)]
@@ -26,6 +27,8 @@ pub(crate) struct ModelArgs {
     pub(crate) backend: Backend,
     #[command(flatten)]
     load: LoadArgs,
+    #[command(flatten)]
+    rope: RopeArgs,
 }
 
 /// How a model's files come into memory.
@@ -115,10 +118,12 @@ impl CacheArgs {
 impl ModelArgs {
     /// Reads the headers of the model that was named, or of the one inside the program.
     pub(crate) fn open(&self) -> anyhow::Result<OpenedModel> {
-        let Some(path) = &self.model else {
-            return Ok(crate::embedded::open()?);
+        let mut opened = match &self.model {
+            Some(path) => OpenedModel::open(path)?,
+            None => crate::embedded::open()?,
         };
-        Ok(OpenedModel::open(path)?)
+        self.rope.apply(&mut opened.config)?;
+        Ok(opened)
     }
 
     /// Loads the model, with progress on a terminal's stderr.

@@ -1,8 +1,8 @@
 //! From a model on disk to tokens: loading, sequences and their memory, sampling.
 //!
 //! [`open`] finds out what a path holds and binds it; [`Engine`] owns the device's memory and runs
-//! batches of sequences; [`Sampler`] chooses tokens; [`Generation`] drives one answer. No sockets,
-//! clocks or wire formats.
+//! batches of sequences; [`Sampler`] chooses tokens; [`Scheduler`] answers requests with all of
+//! them. No sockets, clocks or wire formats.
 
 pub mod cache;
 mod checkpoint;
@@ -10,7 +10,6 @@ mod drafter;
 mod engine;
 mod error;
 mod event;
-mod generation;
 mod held;
 pub mod open;
 mod pages;
@@ -29,7 +28,6 @@ pub use crate::drafter::{Drafter, ToDraft};
 pub use crate::engine::{Engine, Run, RunOutputs, SequenceId, Work};
 pub use crate::error::EngineError;
 pub use crate::event::{Event, FinishReason, Miss, Reuse, ReusedFrom, Usage};
-pub use crate::generation::{Generation, GenerationLimits};
 pub use crate::held::{Feed, Guess};
 pub use crate::open::{BackendChoice, OpenError, OpenedModel};
 pub use crate::request::{Limits, Request, RequestId, SubmitError};

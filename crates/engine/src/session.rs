@@ -32,7 +32,7 @@ impl Session {
         })
     }
 
-    /// The sequence, for a [`crate::Generation`] that goes on from [`Session::prepare`].
+    /// The sequence, to go on from [`Session::prepare`].
     pub fn sequence(&self) -> SequenceId {
         self.sequence
     }

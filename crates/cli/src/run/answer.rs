@@ -1,12 +1,10 @@
 //! A conversation with a loaded model, and what came of each question.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::{
-    Engine, EngineError, FinishReason, Generation, GenerationLimits, OpenedModel, Sampler, Session,
-    TokenRules,
-};
+use engine::cache::{Boundary, boundaries_of_chat, start_of_tool_call};
+use engine::{Event, FinishReason, Miss, OpenedModel, Request, RequestId, Scheduler};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use text::output::{Ending, Output, OutputEvent, OutputOptions, OutputParser};
 use text::template::{FunctionCall, MessageToolCall};
@@ -22,12 +20,9 @@ use crate::{interrupt, output};
 
 /// A loaded model and what was said so far.
 pub(super) struct Conversation {
-    engine: Engine,
-    session: Session,
+    scheduler: Scheduler,
     tokenizer: Tokenizer,
-    rules: Arc<TokenRules>,
     template: Option<ChatTemplate>,
-    prefill_chunk: usize,
     /// Messages, tools and the template's variables.
     pub(super) request: ChatRequest,
     /// The most tokens of an answer.
@@ -49,6 +44,8 @@ pub(super) struct Answer {
     tokens: Vec<u32>,
     prompt_tokens: usize,
     cached_tokens: usize,
+    /// Why not more of the prompt was cached.
+    miss: Miss,
     prefill: Duration,
     decode: Duration,
     first_token: Duration,
@@ -57,23 +54,18 @@ pub(super) struct Answer {
 
 impl Conversation {
     pub(super) fn new(
-        mut engine: Engine,
+        scheduler: Scheduler,
         tokenizer: Tokenizer,
         template: Option<ChatTemplate>,
-        prefill_chunk: usize,
-    ) -> anyhow::Result<Self> {
-        let session = Session::new(&mut engine, prefill_chunk)?;
-        Ok(Self {
-            engine,
-            session,
-            rules: Arc::new(TokenRules::of(&tokenizer)),
+    ) -> Self {
+        Self {
+            scheduler,
             tokenizer,
             template,
-            prefill_chunk,
             request: ChatRequest::new(Vec::new()),
             max_tokens: None,
             is_embedded: false,
-        })
+        }
     }
 
     /// Asks a question; the answer becomes part of the conversation.
@@ -113,20 +105,14 @@ impl Conversation {
             &self.request,
             SpecialTokens::AsText,
         )?;
-        // What stays the same when this answer is history: all but the start of its turn.
-        let history = ChatRequest {
-            add_generation_prompt: false,
-            ..self.request.clone()
-        };
-        let history =
-            Prompt::new(template, &self.tokenizer, &history, SpecialTokens::AsText)?.tokens;
-        let stable = history.len().min(prompt.tokens.len() - 1);
-        let stable = if prompt.tokens.starts_with(&history[..stable]) {
-            stable
-        } else {
-            0
-        };
-        self.generate(prompt.tokens, stable, prompt.thinking, sampling, printer)
+        let boundaries = boundaries_of_chat(&prompt.tokens, &self.tokenizer, &self.request);
+        self.generate(
+            prompt.tokens,
+            boundaries,
+            prompt.thinking,
+            sampling,
+            printer,
+        )
     }
 
     /// Continues plain text.
@@ -138,114 +124,79 @@ impl Conversation {
     ) -> anyhow::Result<Answer> {
         let tokens = self.tokenizer.encode(text, SpecialTokens::Parse)?;
         let state = ThinkingState::Closed;
-        self.generate(tokens, 0, state, sampling, printer)
+        self.generate(tokens, Vec::new(), state, sampling, printer)
     }
 
     /// Forgets the conversation, but for the system message.
-    pub(super) fn clear(&mut self) -> Result<(), EngineError> {
+    pub(super) fn clear(&mut self) {
         self.request
             .messages
             .retain(|message| message.role == "system");
-        self.session.clear(&mut self.engine)
     }
 
     fn generate(
         &mut self,
         prompt: Vec<u32>,
-        stable: usize,
+        boundaries: Vec<Boundary>,
         thinking: ThinkingState,
         sampling: &SamplingArgs,
         printer: &mut Printer,
     ) -> anyhow::Result<Answer> {
-        let settings = sampling.settings(thinking == ThinkingState::Inside, self.is_embedded)?;
-        let context = self.engine.context();
-        if prompt.len() >= context {
-            return Err(EngineError::ContextFull {
-                wanted: prompt.len() + 1,
-                context,
-            }
-            .into());
-        }
-        interrupt::forget();
-        let start = Instant::now();
-        let bar = output::step_progress("reading");
-        bar.set_length(prompt.len() as u64);
-        let cached = self
-            .session
-            .prepare(&mut self.engine, &prompt, stable, |done| {
-                bar.set_position(done as u64);
-                interrupt::check().is_ok()
-            })?;
+        let mut request = Request::new(prompt);
+        request.boundaries = boundaries;
+        request.sampling =
+            sampling.settings(thinking == ThinkingState::Inside, self.is_embedded)?;
+        request.limits.max_tokens = self.max_tokens;
+        request.keep_before = start_of_tool_call(&self.tokenizer).into_iter().collect();
         let mut answer = Answer {
             output: Output::default(),
             tokens: Vec::new(),
-            prompt_tokens: prompt.len(),
-            cached_tokens: cached,
+            prompt_tokens: request.prompt.len(),
+            cached_tokens: 0,
+            miss: Miss::New,
             prefill: Duration::ZERO,
             decode: Duration::ZERO,
             first_token: Duration::ZERO,
             end: End::Interrupted,
         };
-        if interrupt::check().is_err() {
-            return Ok(answer);
+        interrupt::forget();
+        let id = self.scheduler.submit(request)?;
+        let outcome = self.stream(id, thinking, &mut answer, printer);
+        if outcome.is_err() {
+            self.scheduler.cancel(id);
         }
-        let done = self.engine.tokens(self.session.sequence())?;
-        let rest = prompt[done..].to_vec();
-        let mut sampler = Sampler::new(settings, Arc::clone(&self.rules))?;
-        prompt[..done].iter().for_each(|&token| sampler.saw(token));
-        let mut generation = Generation::new(
-            &self.engine,
-            self.session.sequence(),
-            rest.clone(),
-            sampler,
-            GenerationLimits {
-                max_tokens: self.max_tokens,
-                stop_tokens: self.tokenizer.stop_tokens().to_vec(),
-                prefill_chunk: self.prefill_chunk,
-            },
-        )?;
-        while !generation.prefill(&mut self.engine)? {
-            bar.set_position((done + generation.prefill_progress().0) as u64);
-            if interrupt::check().is_err() {
-                break;
-            }
-        }
-        bar.finish_and_clear();
-        self.session.ran(&rest[..generation.prefill_progress().0]);
-        answer.prefill = start.elapsed();
-        if interrupt::check().is_ok() {
-            self.stream(&mut generation, thinking, start, &mut answer, printer)?;
-        }
-        Ok(answer)
+        outcome.map(|()| answer)
     }
 
     fn stream(
         &mut self,
-        generation: &mut Generation,
+        id: RequestId,
         thinking: ThinkingState,
-        start: Instant,
         answer: &mut Answer,
         printer: &mut Printer,
     ) -> anyhow::Result<()> {
         let mut decoder = StreamDecoder::new(Decode::SkipControl);
         let options = OutputOptions::new(thinking, &self.request.tools);
         let mut parser = OutputParser::new(options);
-        let decode_start = Instant::now();
-        answer.end = loop {
+        let start = Instant::now();
+        let bar = output::step_progress("reading");
+        bar.set_length(answer.prompt_tokens as u64);
+        'answer: loop {
             if interrupt::check().is_err() {
-                break End::Interrupted;
+                self.scheduler.cancel(id);
+                bar.finish_and_clear();
+                break;
             }
-            let token = match generation.next_token(&mut self.engine)? {
-                Ok(token) => token,
-                Err(reason) => break End::Finished(reason),
-            };
-            if answer.tokens.is_empty() {
-                answer.first_token = start.elapsed();
+            for event in self.scheduler.step() {
+                if let Some(token) = answer.note(event, &start, &bar)? {
+                    let piece = decoder.push(&self.tokenizer, token)?;
+                    answer.take(&parser.push(&piece), printer)?;
+                }
+                if answer.end != End::Interrupted {
+                    break 'answer;
+                }
             }
-            answer.tokens.push(token);
-            let piece = decoder.push(&self.tokenizer, token)?;
-            answer.take(&parser.push(&piece), printer)?;
-        };
+        }
         answer.take(&parser.push(&decoder.finish()), printer)?;
         let ending = match answer.end {
             End::Finished(FinishReason::Stop) => Ending::Stopped,
@@ -254,16 +205,50 @@ impl Conversation {
             }
         };
         answer.take(&parser.finish(ending), printer)?;
-        answer.decode = decode_start.elapsed();
-        // The last token was chosen but not run.
-        let held = self.engine.tokens(self.session.sequence())?;
-        let ran = held - answer.prompt_tokens;
-        self.session.ran(&answer.tokens[..ran]);
+        answer.decode = start.elapsed().saturating_sub(answer.prefill);
         Ok(())
     }
 }
 
 impl Answer {
+    /// Takes what happened in a step; returns the token, if it was one.
+    fn note(
+        &mut self,
+        event: Event,
+        start: &Instant,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<Option<u32>> {
+        match event {
+            Event::Started { reuse, .. } => {
+                self.cached_tokens = reuse.cached;
+                self.miss = reuse.rest;
+            }
+            Event::PrefillProgress { done, .. } => {
+                bar.set_position(done as u64);
+                self.prefill = start.elapsed();
+            }
+            Event::Token { token, .. } => {
+                if self.tokens.is_empty() {
+                    bar.finish_and_clear();
+                    self.first_token = start.elapsed();
+                    self.prefill = self.first_token;
+                }
+                self.tokens.push(token);
+                return Ok(Some(token));
+            }
+            Event::Finished { reason, .. } => {
+                bar.finish_and_clear();
+                self.end = End::Finished(reason);
+            }
+            Event::Failed { error, .. } => {
+                bar.finish_and_clear();
+                anyhow::bail!("{error}");
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
     fn take(&mut self, events: &[OutputEvent], printer: &mut Printer) -> std::io::Result<()> {
         for event in events {
             self.output.add(event);
@@ -325,10 +310,11 @@ impl Answer {
     /// The line of figures under an answer.
     pub(super) fn summary(&self) -> String {
         let mut line = format!(
-            "[prompt {} tokens, {} cached, {:.1} tokens/s; first token {:.2} s; answer {} tokens, \
-             {:.1} tokens/s",
+            "[prompt {} tokens, {} cached ({}), {:.1} tokens/s; first token {:.2} s; answer {} \
+             tokens, {:.1} tokens/s",
             self.prompt_tokens,
             self.cached_tokens,
+            self.miss,
             self.prefill_rate(),
             self.first_token.as_secs_f64(),
             self.tokens.len(),
@@ -367,6 +353,7 @@ impl Answer {
             "usage": {
                 "prompt_tokens": self.prompt_tokens,
                 "cached_tokens": self.cached_tokens,
+                "why_not_more": self.miss.to_string(),
                 "completion_tokens": self.tokens.len(),
             },
             "timings": {

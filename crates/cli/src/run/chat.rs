@@ -77,9 +77,9 @@ pub(super) fn hold(mut conversation: Conversation, sampling: &SamplingArgs) -> a
             }
             Line::Retry => retry(&mut conversation, sampling)?,
             Line::Help => output::note(HELP),
-            Line::Clear => conversation.clear()?,
+            Line::Clear => conversation.clear(),
             Line::System(text) => {
-                conversation.clear()?;
+                conversation.clear();
                 conversation.request.messages.clear();
                 if !text.is_empty() {
                     conversation

@@ -7,16 +7,18 @@ mod sampling;
 
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use engine::EngineSettings;
+use engine::{EngineSettings, Scheduler, TokenRules};
 use serde_json::{Map, Value};
 use text::{ChatTemplate, Message};
 
 use crate::args::Global;
 use crate::exit::Failure;
 use crate::model_args::{CacheArgs, ModelArgs};
+use crate::scheduling::SchedulingArgs;
 use crate::{embedded, interrupt, output};
 use answer::Conversation;
 use printer::Printer;
@@ -48,9 +50,8 @@ pub(crate) struct RunArgs {
     /// at most 32768; 0 for all of it).
     #[arg(short, long, value_name = "N")]
     ctx_size: Option<usize>,
-    /// Prompt tokens that go through the model at once.
-    #[arg(short, long, value_name = "N", default_value_t = 512)]
-    batch_size: usize,
+    #[command(flatten)]
+    scheduling: SchedulingArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Whether the model thinks before it answers (default: as its template says).
@@ -118,14 +119,16 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
             opened.config.context_length
         ));
     }
-    let mut settings = EngineSettings::single(context);
-    settings.kv = args.cache.types();
-    let mut conversation = Conversation::new(
-        args.model.load(&mut opened, global, &settings)?,
-        opened.tokenizer()?,
-        template,
-        args.batch_size,
-    )?;
+    let settings = EngineSettings {
+        sequences: args.scheduling.sequences(),
+        kv: args.cache.types(),
+        ..EngineSettings::single(context)
+    };
+    let tokenizer = opened.tokenizer()?;
+    let engine = args.model.load(&mut opened, global, &settings)?;
+    let rules = Arc::new(TokenRules::of(&tokenizer));
+    let scheduler = Scheduler::new(engine, rules, args.scheduling.settings());
+    let mut conversation = Conversation::new(scheduler, tokenizer, template);
     conversation.request.enable_thinking = args.thinking.choice();
     conversation.request.variables = kwargs;
     conversation.request.tools = tools;

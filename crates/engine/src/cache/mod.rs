@@ -5,6 +5,7 @@
 //! go on ([`Boundary`]).
 
 mod boundary;
+mod chat;
 pub mod disk;
 mod key;
 mod lookup;
@@ -14,6 +15,7 @@ mod tier;
 mod tree;
 
 pub use boundary::{Boundary, BoundaryKind};
+pub use chat::{boundaries_of_chat, start_of_tool_call};
 pub use key::{Key, MediaRun, keys};
 pub(crate) use lookup::Lookup;
 pub(crate) use prefix::PrefixCache;

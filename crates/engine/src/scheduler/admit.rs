@@ -34,11 +34,16 @@ impl Scheduler {
     }
 
     fn try_start(&mut self, id: StreamId) -> Result<Attempt, EngineError> {
+        let has_state = self.engine.states().0 > 0;
+        let lower = if has_state { None } else { self.last_below(id) };
+        if !has_state && lower.is_none() {
+            return Ok(Attempt::NoRoom);
+        }
         if matches!(self.stream(id).place, Place::Waiting) && self.is_being_read(id) {
             return Ok(Attempt::NotYet);
         }
-        if self.engine.states().0 == 0 && !self.free_a_state_for(id)? {
-            return Ok(Attempt::NoRoom);
+        if let Some(lower) = lower {
+            self.park(lower, false)?;
         }
         match std::mem::replace(&mut self.stream_mut(id).place, Place::Waiting) {
             Place::Parked(parked) => self.resume(id, parked),

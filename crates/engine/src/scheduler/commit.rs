@@ -94,7 +94,7 @@ impl Scheduler {
     }
 
     /// Keeps the state behind the tokens that are in memory.
-    fn keep(
+    pub(super) fn keep(
         &mut self,
         id: StreamId,
         kind: BoundaryKind,

@@ -207,14 +207,11 @@ impl Scheduler {
         }
     }
 
-    /// Stops the last stream of a lower priority than this one's. `false` if there is none.
-    pub(super) fn free_a_state_for(&mut self, id: StreamId) -> Result<bool, EngineError> {
+    /// The last stream that runs and is of a lower priority than this one.
+    pub(super) fn last_below(&self, id: StreamId) -> Option<StreamId> {
         let priority = self.stream(id).priority;
         let lower = |stream: &Stream| stream.sequence().is_some() && stream.priority < priority;
-        match self.ranked(lower).last() {
-            Some(&last) => self.park(last, false).map(|()| true),
-            None => Ok(false),
-        }
+        self.ranked(lower).last().copied()
     }
 
     /// Stops a stream; its state goes to RAM, and its pages too if `copy_out`.

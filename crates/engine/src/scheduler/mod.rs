@@ -29,7 +29,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::cache::{PrefixCache, Tier, keys};
+use crate::cache::{BoundaryKind, PrefixCache, Tier, keys};
 use crate::drafter::Drafter;
 use crate::engine::Engine;
 use crate::event::Event;
@@ -141,14 +141,20 @@ impl Scheduler {
         Ok(id)
     }
 
-    /// Ends a request wherever it is and frees what it held. `false` if there is none of this id.
+    /// Ends a request wherever it is and frees what it held. What was read of its prompt is worth
+    /// keeping in the cache: whoever hung up often asks again. `false` if there is none of this id.
     pub fn cancel(&mut self, id: RequestId) -> bool {
-        if self.requests.remove(&id).is_none() {
+        if !self.requests.contains_key(&id) {
             return false;
         }
         for stream in self.streams_of(id) {
+            let kept = self.keep(stream, BoundaryKind::EndOfGeneration, None);
+            if let Err(error) = kept {
+                tracing::warn!("a cancelled request's state was not kept: {error}");
+            }
             self.remove(stream);
         }
+        self.requests.remove(&id);
         self.metrics.cancelled += 1;
         true
     }

@@ -198,3 +198,16 @@ fn the_cache_makes_room_for_those_who_run() {
     }
     bench.assert_all_is_free();
 }
+
+#[test]
+fn what_a_cancelled_request_has_read_is_not_lost() {
+    let mut bench = Bench::new(SMALL, caching(settings()));
+    let request = turn(&prompt(1, 60), &[], 4);
+    let id = bench.submit(request.clone());
+    (0..3).for_each(|_| drop(bench.step()));
+    let done = bench.scheduler.requests()[0].in_memory;
+    assert!((1..60).contains(&done));
+    assert!(bench.scheduler.cancel(id));
+    bench.scheduler.assert_consistent();
+    check(&mut bench, &request, done, Miss::New);
+}

@@ -1,0 +1,244 @@
+//! An agent's conversation with tools: each turn reads what is new, and nothing twice.
+//!
+//! The table of 30,000 tokens:
+//! `cargo test --release -p tidemill-engine --test agent -- --ignored --nocapture`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests end where they are surprised, and report"
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use text::template::{FunctionCall, MessageToolCall};
+use text::{ChatRequest, ChatTemplate, Message, Prompt, SpecialTokens, Tokenizer};
+use tidemill_engine::cache::{BoundaryKind, boundaries_of_chat, start_of_tool_call};
+use tidemill_engine::{
+    BackendChoice, EngineSettings, Event, Miss, OpenedModel, Request, Reuse, Scheduler,
+    SchedulerSettings, TokenRules,
+};
+
+struct Agent {
+    scheduler: Scheduler,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    /// Earlier prompts, with the places behind their last messages.
+    earlier: Vec<(Vec<u32>, usize)>,
+}
+
+/// What a turn cost.
+struct Turn {
+    prompt: usize,
+    new: usize,
+    prefilled: usize,
+    reuse: Reuse,
+}
+
+impl Agent {
+    fn new(context: usize) -> Self {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny/tidemill-tiny.gguf");
+        let opened = OpenedModel::open(&path).unwrap();
+        let (tokenizer, template) = (opened.tokenizer().unwrap(), opened.template().unwrap());
+        let settings = EngineSettings {
+            sequences: 2,
+            ..EngineSettings::single(context)
+        };
+        let pool = Arc::new(cpu::Pool::new(cpu::default_threads()));
+        let backend = BackendChoice::Cpu(cpu::Cpu::new(pool).unwrap());
+        let engine = opened.load(backend, &settings, |_, _| {}).unwrap();
+        let rules = Arc::new(TokenRules::of(&tokenizer));
+        Self {
+            scheduler: Scheduler::new(engine, rules, SchedulerSettings::default()),
+            tokenizer,
+            template,
+            earlier: Vec::new(),
+        }
+    }
+
+    /// Sends the conversation as it is, as a client does. What the model says does not matter.
+    fn ask(&mut self, chat: &ChatRequest) -> Turn {
+        let content = SpecialTokens::AsText;
+        let prompt = Prompt::new(&self.template, &self.tokenizer, chat, content)
+            .unwrap()
+            .tokens;
+        let mut request = Request::new(prompt.clone());
+        request.boundaries = boundaries_of_chat(&prompt, &self.tokenizer, chat);
+        request.keep_before = start_of_tool_call(&self.tokenizer).into_iter().collect();
+        request.limits.max_tokens = Some(4);
+        let is_message = |kind| matches!(kind, BoundaryKind::EndOfMessage(_));
+        let ends = request.boundaries.iter().filter(|b| is_message(b.kind));
+        let last_end = ends.last().unwrap().offset;
+
+        let mut reuse = None;
+        let mut prefilled = None;
+        self.scheduler.submit(request).unwrap();
+        while !self.scheduler.is_idle() {
+            for event in self.scheduler.step() {
+                match event {
+                    Event::Started { reuse: told, .. } => reuse = Some(told),
+                    Event::Finished { usage, .. } => prefilled = Some(usage.prefilled),
+                    Event::Failed { error, .. } => panic!("{error}"),
+                    _ => {}
+                }
+            }
+        }
+        self.scheduler.assert_consistent();
+        // Behind the longest earlier conversation that this one goes on from.
+        let begins = |(earlier, end): &&(Vec<u32>, usize)| prompt.starts_with(&earlier[..*end]);
+        let known = self
+            .earlier
+            .iter()
+            .filter(begins)
+            .map(|&(_, end)| end)
+            .max();
+        let turn = Turn {
+            prompt: prompt.len(),
+            new: prompt.len() - known.unwrap_or(0),
+            prefilled: prefilled.unwrap(),
+            reuse: reuse.unwrap(),
+        };
+        self.earlier.push((prompt, last_end));
+        turn
+    }
+}
+
+/// Text of about this many tokens.
+fn text(seed: usize, tokens: usize) -> String {
+    let words = [
+        "the", "sum", "of", "red", "and", "blue", "is", "7", "in", "list",
+    ];
+    (0..tokens)
+        .map(|at| words[(at * 7 + at / 9 * seed + seed) % 10])
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn tools(tokens: usize) -> Vec<Value> {
+    let tool = |name: &str| {
+        json!({"type": "function", "function": {
+            "name": name,
+            "description": text(name.len(), tokens / 3),
+            "parameters": {"type": "object", "properties": {"path": {"type": "string"}}},
+        }})
+    };
+    ["read_file", "list_files", "run"].map(tool).to_vec()
+}
+
+fn calls_tool(turn: usize, thought: &str) -> Message {
+    Message {
+        reasoning_content: Some(thought.to_owned()),
+        tool_calls: vec![MessageToolCall {
+            id: Some(format!("call_{turn}")),
+            kind: Some("function".to_owned()),
+            function: FunctionCall {
+                name: "read_file".to_owned(),
+                arguments: json!({"path": format!("src/file_{turn}.rs")}),
+            },
+        }],
+        ..Message::new("assistant", "")
+    }
+}
+
+fn answers(thought: &str, content: &str) -> Message {
+    Message {
+        reasoning_content: Some(thought.to_owned()),
+        ..Message::new("assistant", content)
+    }
+}
+
+fn print_header(title: &str) {
+    println!(
+        "\n{title}\n| turn | prompt | new | cached | read | why not more |\n|---|---|---|---|---|---|"
+    );
+}
+
+fn print_turn(number: usize, turn: &Turn) {
+    println!(
+        "| {number} | {} | {} | {} | {} | {} |",
+        turn.prompt, turn.new, turn.reuse.cached, turn.prefilled, turn.reuse.rest
+    );
+}
+
+/// One question, then tool after tool.
+fn works_with_tools(total: usize) {
+    let per_turn = total / 14;
+    let mut agent = Agent::new(total + total / 2);
+    let mut chat = ChatRequest::new(vec![
+        Message::new("system", text(1, per_turn)),
+        Message::new("user", text(2, per_turn / 2)),
+    ]);
+    chat.tools = tools(per_turn);
+    print_header("an agent at work");
+    for number in 1..=12 {
+        let turn = agent.ask(&chat);
+        print_turn(number, &turn);
+        assert!(turn.prefilled <= turn.new, "only what is new is read");
+        if number > 1 {
+            assert!(turn.reuse.cached > 0);
+        }
+        chat.messages
+            .push(calls_tool(number, &text(number, per_turn / 8)));
+        chat.messages
+            .push(Message::new("tool", text(number + 20, per_turn)));
+    }
+}
+
+/// Questions between the work: each makes the template drop the thoughts since the last one.
+fn forgets_its_thoughts(total: usize) {
+    let per_turn = total / 14;
+    let mut agent = Agent::new(total + total / 2);
+    let mut chat = ChatRequest::new(vec![
+        Message::new("system", text(1, per_turn)),
+        Message::new("user", text(2, per_turn / 2)),
+    ]);
+    chat.tools = tools(per_turn);
+    print_header("an agent whose thoughts are dropped with each question");
+    let mut first_stripped = None;
+    for number in 1..=12 {
+        let turn = agent.ask(&chat);
+        print_turn(number, &turn);
+        assert!(turn.prefilled <= turn.new, "only what is new is read");
+        if let Some(message) = first_stripped.take() {
+            let reason = turn.reuse.rest;
+            assert!(
+                matches!(reason, Miss::Diverged { message: Some(at), .. } if at == message),
+                "turn {number}: {reason:?}, and message {message} was the first to change"
+            );
+        }
+        if number % 3 == 0 {
+            // The first answer since the last question.
+            let since = |message: &Message| message.role == "user";
+            let question = chat.messages.iter().rposition(since).unwrap();
+            first_stripped = Some(question + 1);
+            let (thought, content) = (text(number, per_turn / 8), text(number + 7, per_turn / 4));
+            chat.messages.push(answers(&thought, &content));
+            chat.messages
+                .push(Message::new("user", text(number + 40, per_turn / 4)));
+        } else {
+            chat.messages
+                .push(calls_tool(number, &text(number, per_turn / 8)));
+            chat.messages
+                .push(Message::new("tool", text(number + 20, per_turn)));
+        }
+    }
+}
+
+#[test]
+fn turns_read_only_what_is_new() {
+    works_with_tools(4000);
+}
+
+#[test]
+fn dropped_thoughts_cost_their_own_turns_only() {
+    forgets_its_thoughts(4000);
+}
+
+#[test]
+#[ignore = "30,000 tokens: a minute in a release build"]
+fn long_conversations_read_only_what_is_new() {
+    works_with_tools(30_000);
+    forgets_its_thoughts(30_000);
+}
