@@ -26,7 +26,7 @@ const SPINS: u32 = 2_000;
 /// The most tasks that are claimed at once. Neighbouring tasks read neighbouring memory, which the
 /// processor fetches ahead of a thread that goes on from one to the next. But whoever loses its
 /// core keeps the others waiting for what it has claimed.
-const MOST_AT_ONCE: usize = 16;
+pub(crate) const MOST_AT_ONCE: usize = 16;
 
 /// The gate's bits: below 16 the workers inside the region, bit 16 whether it is open to more,
 /// above it the region's number.

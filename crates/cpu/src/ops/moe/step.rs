@@ -22,6 +22,7 @@ use crate::activations::{Quantised, quantise_row};
 use crate::cpu::Cpu;
 use crate::matrix::{Destination, Inputs, Matrix};
 use crate::parts::Parts;
+use crate::pool::MOST_AT_ONCE;
 use crate::scratch::with_scratch;
 use crate::simd::{Kernel, Simd, sigmoid, silu};
 
@@ -238,8 +239,9 @@ impl<'a> MlpStep<'a> {
         let inner_stripes = |unit: &Unit<'_>| unit.group.weights.gate.rows().div_ceil(INNER_STRIPE);
         let inner = units.iter().map(inner_stripes).sum::<usize>();
         let mut tasks = Vec::with_capacity(inner + units.len() * outputs.len());
-        // A unit's outputs wait until each thread has had two more tasks of inner values.
-        let distance = 2 * self.cpu.threads();
+        // A unit's outputs come after as many more tasks of inner values as all threads can have
+        // claimed, or they would wait for what a thread has claimed and not begun.
+        let distance = MOST_AT_ONCE * self.cpu.threads();
         let (mut waiting, mut ahead) = (0, 0);
         for (index, unit) in units.iter().enumerate() {
             let stripes = inner_stripes(unit);
