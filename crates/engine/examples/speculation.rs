@@ -27,6 +27,8 @@ use tidemill_engine::{
 };
 
 const BATCHES: [usize; 4] = [1, 2, 4, 8];
+/// Tokens of prompt and answer.
+const CONTEXT: usize = 1024;
 
 struct Options {
     model: PathBuf,
@@ -117,6 +119,7 @@ fn prompts(opened: &OpenedModel, options: &Options, batch: usize) -> Vec<Vec<u32
             let row: serde_json::Value = serde_json::from_str(line).unwrap();
             serde_json::from_value(row["prompt_ids"].clone()).unwrap()
         })
+        .filter(|prompt: &Vec<u32>| prompt.len() + options.tokens < CONTEXT)
         .collect();
     // Spread over the tasks.
     let many = 4 * batch;
@@ -135,9 +138,9 @@ fn run(
     let backend =
         BackendChoice::Cpu(cpu::Cpu::new(Arc::new(cpu::Pool::new(options.threads))).unwrap());
     let settings = EngineSettings {
-        total_tokens: batch * 1024,
+        total_tokens: batch * CONTEXT,
         sequences: batch,
-        ..EngineSettings::single(1024)
+        ..EngineSettings::single(CONTEXT)
     };
     let engine = opened.load(backend, &settings, |_, _| {}).unwrap();
     let tokenizer = opened.tokenizer().unwrap();
