@@ -78,6 +78,9 @@ pub struct DepthController {
     /// Of draft passes, by sequences.
     drafts: Costs,
     step: u64,
+    /// Whether drafts were worth it in the last step, trials aside; `None` if that step was plain to
+    /// be measured.
+    pays: Option<bool>,
     /// For each number of rows when plain steps are measured again, and how long to wait
     /// the next time.
     plain_again: BTreeMap<usize, (u64, u64)>,
@@ -99,6 +102,12 @@ impl DepthController {
         self.drafts.note(sequences, duration);
     }
 
+    /// Whether drafts were worth it in the last step that was planned, trials aside; `None` if that
+    /// step was plain to be measured.
+    pub fn pays(&self) -> Option<bool> {
+        self.pays
+    }
+
     /// Measured costs of steps.
     pub fn steps(&self) -> &Costs {
         &self.steps
@@ -114,9 +123,11 @@ impl DepthController {
         let prospects: Vec<Prospect> = sequences.iter().map(|(prospect, _)| *prospect).collect();
         let plain = sequences.len() + others;
         if self.wants_plain(plain) {
+            self.pays = None;
             return vec![0; sequences.len()];
         }
         let planned = self.best(&prospects, plain);
+        self.pays = Some(planned.iter().any(|&drafts| drafts > 0));
         let wait = self.trial_wait(sequences.len(), plain);
         let decide = |(planned, (prospect, trial)): (usize, &mut (Prospect, &mut Trial))| {
             trial.decide(planned, prospect.most, wait)

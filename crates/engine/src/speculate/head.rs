@@ -71,6 +71,10 @@ impl Head {
         self.trails.remove(&sequence);
     }
 
+    pub(super) fn forget_all(&mut self) {
+        self.trails.clear();
+    }
+
     /// Takes the hidden rows of tokens that were run and stay. `tokens` are all of the sequence,
     /// at least those that were run.
     pub(super) fn ran(

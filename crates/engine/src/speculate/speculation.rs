@@ -58,6 +58,49 @@ const SOURCES: usize = 2;
 /// followed elsewhere.
 const GUESSES: [f64; SOURCES] = [0.6, 0.5];
 
+/// When drafts were not worth it for so many steps in a row, the head sleeps.
+const SLEEP_AFTER: u32 = 32;
+/// While it sleeps, it is tried with one of so many new sequences.
+const TRIED_WITH: u64 = 16;
+
+/// Whether the head follows new sequences. Being fed costs a layer's work for every token, which
+/// is a loss where its drafts are never worth verifying.
+#[derive(Debug, Default)]
+struct Sleep {
+    /// Steps in a row for which no draft was planned.
+    idle: u32,
+    /// The fewest sequences at once for which drafts turned out not to be worth it.
+    from: Option<usize>,
+    /// Sequences begun.
+    begun: u64,
+}
+
+impl Sleep {
+    /// Notes whether drafts are worth it in a step of so many sequences; returns whether the head falls
+    /// asleep over it.
+    fn note(&mut self, sequences: usize, pays: bool) -> bool {
+        if pays {
+            self.idle = 0;
+            // Where it pays for many, it pays for fewer.
+            self.from = self.from.filter(|&from| from > sequences);
+            return false;
+        }
+        self.idle += 1;
+        let falls = self.idle == SLEEP_AFTER;
+        if falls {
+            let from = self.from.map_or(sequences, |from| from.min(sequences));
+            self.from = Some(from);
+        }
+        falls
+    }
+
+    /// Whether to follow a new sequence, with so many others.
+    fn follows(&mut self, others: usize) -> bool {
+        self.begun += 1;
+        self.begun.is_multiple_of(TRIED_WITH) || self.from.is_none_or(|from| others + 1 < from)
+    }
+}
+
 /// What is known of one sequence.
 #[derive(Debug)]
 struct Followed {
@@ -83,6 +126,7 @@ pub struct Speculation {
     acceptance: [Acceptance; SOURCES],
     followed: HashMap<SequenceId, Followed>,
     counts: DraftCounts,
+    sleep: Sleep,
     clock: Clock,
     /// When the present step began to run.
     began: Duration,
@@ -106,6 +150,7 @@ impl Speculation {
             acceptance: GUESSES.map(Acceptance::guess),
             followed: HashMap::new(),
             counts: DraftCounts::default(),
+            sleep: Sleep::default(),
             clock,
             began: Duration::ZERO,
             oracle: None,
@@ -172,6 +217,12 @@ impl Speculation {
         let mut planned: Vec<(Prospect, &mut Trial)> =
             prospects.iter().copied().zip(&mut trials).collect();
         let depths = self.controller.plan(&mut planned, others);
+        if let (Some(pays), false) = (self.controller.pays(), sequences.is_empty()) {
+            let falls_asleep = self.sleep.note(sequences.len() + others, pays);
+            if let (Some(head), true) = (&mut self.head, falls_asleep) {
+                head.forget_all();
+            }
+        }
         for (asked, trial) in sequences.iter().zip(trials) {
             self.followed_mut(asked.sequence).trial = trial;
         }
@@ -238,7 +289,11 @@ fn expected(probabilities: &[f64; MOST_DRAFTS], most: usize) -> f64 {
 
 impl Drafter for Speculation {
     fn begin(&mut self, sequence: SequenceId, past: usize, hidden: Option<&[f32]>) {
-        if let Some(head) = &mut self.head {
+        let Some(head) = &mut self.head else {
+            return;
+        };
+        let others = self.followed.len();
+        if self.settings.depth == Depth::Full || self.sleep.follows(others) {
             head.begin(sequence, past, hidden);
         }
     }
