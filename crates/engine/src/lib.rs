@@ -6,6 +6,7 @@
 
 pub mod cache;
 mod checkpoint;
+pub mod constraint;
 mod drafter;
 mod engine;
 mod error;
@@ -20,6 +21,7 @@ pub mod scheduler;
 mod session;
 mod settings;
 pub mod speculate;
+pub mod stop;
 #[cfg(test)]
 mod toy;
 

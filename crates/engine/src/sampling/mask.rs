@@ -35,6 +35,13 @@ impl Mask {
         }
     }
 
+    /// Removes a token.
+    pub fn forbid(&mut self, token: u32) {
+        if let Some(word) = self.words.get_mut(token as usize / 32) {
+            *word &= !(1 << (token % 32));
+        }
+    }
+
     /// Whether a token may be chosen.
     pub fn allows(&self, token: u32) -> bool {
         self.words

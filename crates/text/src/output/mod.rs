@@ -23,8 +23,10 @@ mod options;
 mod parser;
 mod reader;
 mod schema;
+mod tool_grammar;
 mod trial;
 mod value;
+mod value_rules;
 mod xml_call;
 
 pub use collected::{Output, ToolCall};
@@ -32,3 +34,4 @@ pub use event::{CallOutcome, Ending, OutputEvent};
 pub use options::{CallMode, OutputOptions, ReasoningFormat, UnknownReasoningFormat};
 pub use parser::OutputParser;
 pub use schema::ToolSchemas;
+pub use tool_grammar::{ToolForm, ToolGrammar, ToolGrammarError};
