@@ -2,6 +2,7 @@
 
 use tensor::OpError;
 
+use crate::constraint::ConstraintError;
 use crate::engine::SequenceId;
 
 /// What can go wrong in a step.
@@ -42,6 +43,9 @@ pub enum EngineError {
     /// The same sequence twice in one step.
     #[error("{0:?} appears twice in one step")]
     Twice(SequenceId),
+    /// The answer's grammar cannot be followed any further.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
     /// The backend failed.
     #[error(transparent)]
     Op(#[from] OpError),

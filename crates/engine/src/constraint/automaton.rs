@@ -15,7 +15,7 @@ pub(super) struct Automaton {
     parser: TokenParser,
     /// Tokens of the vocabulary.
     vocabulary: usize,
-    /// Tokens behind the grammar's end: the one that ends the answer, and what comes after it.
+    /// Tokens behind the grammar's end, which end the answer.
     behind: usize,
 }
 
@@ -61,6 +61,10 @@ impl Automaton {
     /// Goes on by a token.
     pub(super) fn accept(&mut self, token: u32) -> Result<(), ConstraintError> {
         if self.is_complete() {
+            let trie = self.parser.token_env.tok_trie();
+            if !trie.eos_tokens().contains(&token) {
+                return Err(ConstraintError::Violated { token });
+            }
             self.behind += 1;
             return Ok(());
         }

@@ -99,9 +99,18 @@ impl Grammars {
                 .map_err(|error| ConstraintError::Internal(error.to_string()))?;
             match thread.join() {
                 Ok(Ok(parser)) => Ok(parser),
-                Ok(Err(error)) => Err(ConstraintError::Refused(error.to_string())),
+                Ok(Err(error)) => Err(ConstraintError::Refused(shortened(&error.to_string()))),
                 Err(panic) => Err(ConstraintError::Refused(message_of(panic.as_ref()))),
             }
         })
+    }
+}
+
+/// The library's messages may quote whole grammars.
+fn shortened(message: &str) -> String {
+    const MOST: usize = 600;
+    match message.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{} ...", &message[..end]),
+        None => message.to_owned(),
     }
 }

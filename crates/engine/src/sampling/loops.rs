@@ -30,7 +30,7 @@ pub(super) fn largest(logits: &[f32]) -> f32 {
         .fold(f32::NEG_INFINITY, larger)
 }
 
-/// `e^x` for `x <= 0`, within 2e-7 of it; 0 for what is next to nothing and for NaN.
+/// `e^x` for `x <= 0`, within 3e-7 of it; 0 for what is next to nothing and for NaN.
 #[inline]
 pub(super) fn exp(x: f32) -> f32 {
     /// Adding it moves an integer into the low bits of the mantissa.
@@ -99,7 +99,7 @@ mod tests {
             let want = f64::from(x).exp();
             worst = worst.max((f64::from(exp(x)) - want).abs() / want);
         }
-        assert!(worst < 2e-7, "{worst:e}");
+        assert!(worst < 3e-7, "{worst:e}");
         assert_eq!(exp(0.0), 1.0);
         for none in [-87.0, -1e30, f32::NEG_INFINITY, f32::NAN] {
             assert_eq!(exp(none), 0.0, "{none}");

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use crate::cache::BoundaryKind;
 use crate::checkpoint::Checkpoint;
+use crate::constraint::Guide;
 use crate::engine::{RunOutputs, SequenceId};
 use crate::error::EngineError;
 use crate::event::{Event, FinishReason};
 use crate::request::RequestId;
 
 use super::Scheduler;
-use super::chooser::Chooser;
+use super::chooser::{Chooser, Chosen};
 use super::run::Part;
 use super::stream::{Parked, ParkedPages, Place, Stream, StreamId};
 
@@ -127,9 +128,13 @@ impl Scheduler {
         if stream.choice == 0 && stream.generated() == 0 && choices > 1 {
             let sequence = stream.sequence().expect("its prompt was just read");
             let hidden = self.settle_drafter(id)?;
+            let chooser = &mut self.stream_mut(id).chooser;
+            let guides: Result<Vec<Guide>, _> =
+                (1..choices).map(|_| chooser.fork_guide()).collect();
+            let guides = guides?;
             let point = self.engine.checkpoint(sequence)?;
-            for choice in 1..choices {
-                streams.push(self.branch(id, choice, &point, hidden.clone()));
+            for (choice, guide) in (1..).zip(guides) {
+                streams.push(self.branch(id, choice, guide, &point, hidden.clone()));
             }
             self.engine.discard(point);
         }
@@ -148,6 +153,7 @@ impl Scheduler {
         &mut self,
         id: StreamId,
         choice: usize,
+        guide: Guide,
         point: &Checkpoint,
         hidden: Option<Arc<[f32]>>,
     ) -> StreamId {
@@ -168,8 +174,14 @@ impl Scheduler {
             keys: parent.keys.clone(),
             prompt: parent.prompt,
             place: Place::Waiting,
-            chooser: Chooser::new(&self.requests[&parent.request], choice, &self.rules)
-                .expect("the settings were good for the first answer"),
+            chooser: Chooser::new(
+                &self.requests[&parent.request],
+                choice,
+                &self.rules,
+                guide,
+                self.tokenizer.as_ref(),
+            )
+            .expect("the settings were good for the first answer"),
             rank: parent.rank,
             priority: parent.priority,
             cuts: Vec::new(),
@@ -209,11 +221,23 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Chooses a stream's next token. Returns whether the stream goes on.
+    /// Chooses a stream's next token, and those behind it that leave no choice. Returns whether the
+    /// stream goes on.
     fn choose(&mut self, id: StreamId, logits: &[f32]) -> Result<bool, EngineError> {
+        let mut next = Some(self.stream_mut(id).chooser.choose(logits)?);
+        while let Some(chosen) = next {
+            if !self.append(id, chosen)? {
+                return Ok(false);
+            }
+            next = self.stream_mut(id).chooser.forced()?;
+        }
+        Ok(true)
+    }
+
+    /// Puts a chosen token behind a stream. Returns whether the stream goes on.
+    fn append(&mut self, id: StreamId, chosen: Chosen) -> Result<bool, EngineError> {
         let context = self.engine.context();
         let stream = self.stream_mut(id);
-        let chosen = stream.chooser.choose(logits);
         let (request, choice) = (stream.request, stream.choice);
         if chosen.is_shown {
             stream.tokens.push(chosen.token);
@@ -224,6 +248,7 @@ impl Scheduler {
                 request,
                 choice,
                 token: chosen.token,
+                text: chosen.text,
                 logprobs: chosen.logprobs,
             });
         }
@@ -243,13 +268,17 @@ impl Scheduler {
     /// Ends one answer.
     fn finish(&mut self, id: StreamId, reason: FinishReason) -> Result<(), EngineError> {
         self.keep(id, BoundaryKind::EndOfGeneration, None)?;
-        let stream = self.stream(id);
+        let stream = self.stream_mut(id);
         let (request, choice, usage) = (stream.request, stream.choice, stream.usage);
+        let text = stream.chooser.finish();
+        let stop_string = stream.chooser.stop_string().map(str::to_owned);
         self.remove(id);
         self.events.push(Event::Finished {
             request,
             choice,
             reason,
+            text,
+            stop_string,
             usage,
         });
         if self.streams_of(request).is_empty() {

@@ -29,12 +29,16 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use text::Tokenizer;
+
 use crate::cache::{BoundaryKind, PrefixCache, Tier, keys};
+use crate::constraint::Guide;
 use crate::drafter::Drafter;
 use crate::engine::Engine;
 use crate::event::Event;
 use crate::request::{Request, RequestId, SubmitError};
 use crate::sampling::TokenRules;
+use crate::stop::StopStrings;
 
 pub use books::{MemoryUse, Metrics, Phase, RequestStatus};
 pub use settings::{PRIORITY_STEPS, SchedulerSettings};
@@ -46,6 +50,7 @@ use stream::{Place, Stream, StreamId};
 pub struct Scheduler {
     engine: Engine,
     rules: Arc<TokenRules>,
+    tokenizer: Option<Arc<Tokenizer>>,
     settings: SchedulerSettings,
     requests: BTreeMap<RequestId, Request>,
     streams: BTreeMap<StreamId, Stream>,
@@ -68,6 +73,7 @@ impl Scheduler {
             cache: PrefixCache::new(settings.cache, pages),
             engine,
             rules,
+            tokenizer: None,
             settings,
             requests: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -78,6 +84,13 @@ impl Scheduler {
             events: Vec::new(),
             metrics: Metrics::default(),
         }
+    }
+
+    /// Tells the text of tokens from now on, and looks for stop strings in it.
+    #[must_use]
+    pub fn with_tokenizer(mut self, tokenizer: Arc<Tokenizer>) -> Self {
+        self.tokenizer = Some(tokenizer);
+        self
     }
 
     /// Proposes tokens to the model from now on.
@@ -99,8 +112,21 @@ impl Scheduler {
     /// # Errors
     /// If it can never be answered, or too many wait already.
     pub fn submit(&mut self, request: Request) -> Result<RequestId, SubmitError> {
+        self.submit_guided(request, Guide::free())
+    }
+
+    /// Takes a request whose answers a guide steers: its grammar, and how long it may think. (The
+    /// caller compiles grammars, so that steps need not wait for that.)
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub fn submit_guided(
+        &mut self,
+        request: Request,
+        guide: Guide,
+    ) -> Result<RequestId, SubmitError> {
         self.check(&request)?;
-        let chooser = Chooser::new(&request, 0, &self.rules)?;
+        let chooser = Chooser::new(&request, 0, &self.rules, guide, self.tokenizer.as_ref())?;
         let waiting = self.waiting();
         let limit = self.settings.queue;
         if waiting >= limit {
@@ -207,6 +233,9 @@ impl Scheduler {
         let out_of_range = |token: &&u32| **token as usize >= vocabulary;
         if let Some(&token) = request.prompt.iter().find(out_of_range) {
             return Err(SubmitError::TokenOutOfRange { token, vocabulary });
+        }
+        if request.limits.stop != StopStrings::none() && self.tokenizer.is_none() {
+            return Err(SubmitError::NoText);
         }
         let mut last = 0;
         for boundary in &request.boundaries {

@@ -28,6 +28,7 @@ impl Scheduler {
             return;
         }
         let outcome = self.parts(rows).and_then(|parts| {
+            self.start_masks(&parts);
             let outputs = self.engine.run(&self.work(&parts))?;
             Ok((parts, outputs))
         });
@@ -106,7 +107,11 @@ impl Scheduler {
         let others = answering - to_draft.len();
         let drafter = self.drafter.as_mut().expect("it was there above");
         let drafts = drafter.draft(&mut self.engine, &to_draft, others)?;
-        for (at, drafts) in whose.into_iter().zip(drafts) {
+        for (at, mut drafts) in whose.into_iter().zip(drafts) {
+            // A grammar that fails here fails again when the token is chosen, and is told then.
+            let stream = self.streams.get_mut(&parts[at].stream);
+            let worth = stream.and_then(|stream| stream.chooser.worth_verifying(&drafts).ok());
+            drafts.truncate(worth.unwrap_or(0));
             parts[at].drafts = drafts;
         }
         Ok(())
@@ -137,6 +142,14 @@ impl Scheduler {
             }
         }
         Ok((0, 0))
+    }
+
+    /// Grammars are followed beside the forward pass.
+    fn start_masks(&mut self, parts: &[Part]) {
+        for part in parts.iter().filter(|part| part.is_complete) {
+            let stream = self.stream_mut(part.stream);
+            stream.chooser.start(&part.drafts);
+        }
     }
 
     fn work(&self, parts: &[Part]) -> Vec<Run> {

@@ -192,6 +192,15 @@ fn xml_function(
         );
         return Ok(());
     }
+    if choices.is_empty() {
+        let others = if other {
+            format!("f{index}_other* ")
+        } else {
+            String::new()
+        };
+        put(rules, &format!("f{index}: {others}\"</function>\""));
+        return Ok(());
+    }
     put(rules, &format!("f{index}: f{index}_rest::0x0"));
     let mut rest = format!("f{index}_rest::_: \"</function>\"");
     if required > 0 {

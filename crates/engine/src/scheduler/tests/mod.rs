@@ -130,6 +130,7 @@ impl Bench {
                 choice,
                 reason,
                 usage,
+                ..
             } => {
                 let outcome = outcomes.entry(*request).or_default();
                 outcome.answers.entry(*choice).or_default();
@@ -179,14 +180,17 @@ pub(super) fn expected(
     choice: usize,
     context: usize,
 ) -> (Vec<u32>, FinishReason) {
-    let mut chooser = Chooser::new(request, choice, &rules()).expect("good settings");
+    let mut chooser =
+        Chooser::new(request, choice, &rules(), Guide::free(), None).expect("good settings");
     let mut tokens = request.prompt.clone();
     let mut answer = Vec::new();
     if request.limits.max_tokens == Some(0) {
         return (answer, FinishReason::Length);
     }
     loop {
-        let chosen = chooser.choose(&toy::logits_behind(&tokens));
+        let chosen = chooser
+            .choose(&toy::logits_behind(&tokens))
+            .expect("no grammar");
         if chosen.is_shown {
             tokens.push(chosen.token);
             answer.push(chosen.token);
