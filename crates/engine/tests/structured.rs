@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use text::output::{ToolForm, parse_tool_calls};
+use text::output::{Ending, Output, OutputOptions, ToolForm};
 use text::tokenizer::Decode;
 use text::{ThinkingState, Tokenizer};
 use tidemill_engine::constraint::{
@@ -232,24 +232,26 @@ fn calls_fit_their_tools_whatever_the_temperature() {
             continue;
         }
         let said = answer.text.rsplit("</think>").next().unwrap().trim_start();
-        let parsed = parse_tool_calls(said, tools[&id]);
+        let options = OutputOptions::new(ThinkingState::Closed, tools[&id]);
+        let parsed = Output::read(said, options, Ending::Stopped);
         assert_eq!(
             (parsed.content.as_str(), parsed.calls.len()),
             ("", 1),
             "{said}"
         );
         let call = &parsed.calls[0];
+        let arguments: serde_json::Map<String, Value> = serde_json::from_str(&call.arguments).unwrap();
         let tool = tools[&id]
             .iter()
             .find(|tool| tool["function"]["name"] == call.name.as_str());
         let parameters = &tool.unwrap()["function"]["parameters"];
         for name in parameters["required"].as_array().unwrap() {
             assert!(
-                call.arguments.contains_key(name.as_str().unwrap()),
+                arguments.contains_key(name.as_str().unwrap()),
                 "{said}"
             );
         }
-        for (name, value) in &call.arguments {
+        for (name, value) in &arguments {
             let schema = &parameters["properties"][name];
             let fits = match schema["type"].as_str().unwrap() {
                 "integer" => value.is_i64(),
@@ -376,7 +378,7 @@ fn budgets_and_least_lengths_are_kept() {
     let row = tiny().held_out.iter().find(thinks).unwrap();
     for budget in [0, 3] {
         let mut scheduler = scheduler(2);
-        let mut two = request(&row.prompt_ids, wild(1), 60);
+        let mut two = request(&row.prompt_ids, wild(1), 200);
         two.choices = 2;
         let guide = guide(ThinkingState::Inside, Some(budget), None);
         scheduler.submit_guided(two, guide).unwrap();

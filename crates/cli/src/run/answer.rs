@@ -1,5 +1,6 @@
 //! A conversation with a loaded model, and what came of each question.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::cache::{Boundary, boundaries_of_chat, start_of_tool_call};
@@ -16,15 +17,18 @@ use text::{
 
 use super::printer::Printer;
 use super::sampling::SamplingArgs;
+use super::structure::Structure;
 use crate::{interrupt, output};
 
 /// A loaded model and what was said so far.
 pub(super) struct Conversation {
     scheduler: Scheduler,
-    tokenizer: Tokenizer,
+    pub(super) tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
     /// Messages, tools and the template's variables.
     pub(super) request: ChatRequest,
+    /// What steers the answers.
+    pub(super) structure: Structure,
     /// The most tokens of an answer.
     pub(super) max_tokens: Option<usize>,
     /// Whether the model is the one inside the program.
@@ -55,7 +59,7 @@ pub(super) struct Answer {
 impl Conversation {
     pub(super) fn new(
         scheduler: Scheduler,
-        tokenizer: Tokenizer,
+        tokenizer: Arc<Tokenizer>,
         template: Option<ChatTemplate>,
     ) -> Self {
         Self {
@@ -63,6 +67,7 @@ impl Conversation {
             tokenizer,
             template,
             request: ChatRequest::new(Vec::new()),
+            structure: Structure::default(),
             max_tokens: None,
             is_embedded: false,
         }
@@ -144,8 +149,8 @@ impl Conversation {
     ) -> anyhow::Result<Answer> {
         let mut request = Request::new(prompt);
         request.boundaries = boundaries;
-        request.sampling =
-            sampling.settings(thinking == ThinkingState::Inside, self.is_embedded)?;
+        let is_thinking = thinking == ThinkingState::Inside;
+        request.sampling = sampling.settings(is_thinking, self.is_embedded, &self.tokenizer)?;
         request.limits.max_tokens = self.max_tokens;
         request.keep_before = start_of_tool_call(&self.tokenizer).into_iter().collect();
         let mut answer = Answer {
@@ -160,7 +165,8 @@ impl Conversation {
             end: End::Interrupted,
         };
         interrupt::forget();
-        let id = self.scheduler.submit(request)?;
+        let guide = self.structure.guide(thinking)?;
+        let id = self.scheduler.submit_guided(request, guide)?;
         let outcome = self.stream(id, thinking, &mut answer, printer);
         if outcome.is_err() {
             self.scheduler.cancel(id);

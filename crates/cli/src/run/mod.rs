@@ -4,6 +4,7 @@ mod answer;
 mod chat;
 mod printer;
 mod sampling;
+mod structure;
 
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use crate::{embedded, interrupt, output};
 use answer::Conversation;
 use printer::Printer;
 use sampling::SamplingArgs;
+use structure::StructureArgs;
 
 /// Talk to a model: answers `-p` or standard input, or holds a conversation on a terminal.
 #[derive(Debug, Args)]
@@ -54,6 +56,8 @@ pub(crate) struct RunArgs {
     scheduling: SchedulingArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    structure: StructureArgs,
     /// Whether the model thinks before it answers (default: as its template says).
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     thinking: Thinking,
@@ -124,7 +128,7 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
         kv: args.cache.types(),
         ..EngineSettings::single(context)
     };
-    let tokenizer = opened.tokenizer()?;
+    let tokenizer = Arc::new(opened.tokenizer()?);
     let engine = args.model.load(&mut opened, global, &settings)?;
     let rules = Arc::new(TokenRules::of(&tokenizer));
     let scheduler = Scheduler::new(engine, rules, args.scheduling.settings());
@@ -133,6 +137,7 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
     conversation.request.variables = kwargs;
     conversation.request.tools = tools;
     conversation.max_tokens = args.n_predict;
+    conversation.structure = args.structure.read(&conversation.tokenizer)?;
     conversation.is_embedded = embedded::is_embedded(&opened);
     if let Some(system) = &args.system {
         conversation

@@ -129,8 +129,13 @@ impl ToolGrammar<'_> {
             rules,
             &format!("call: \"\\n\" ({calls}) \"\\n\" </tool_call>"),
         );
-        // As short as possible: a value cannot hold its own closing tag.
-        put(rules, "raw[lazy]: /(?s:.*)<\\/parameter>/");
+        // As short as possible: a value cannot hold its own closing tag. Nor can it quote calls,
+        // whose tags would be counted when the answer is read.
+        put(rules, "raw[lazy]: RAW");
+        put(
+            rules,
+            "RAW: /(?s:.*)<\\/parameter>/ & ~/(?s:.*)<function=(?s:.*)/",
+        );
         put(rules, "key[lazy]: /[^>\\n]+>/");
         Ok(())
     }
