@@ -84,7 +84,7 @@ impl Roads {
             sequences: road.sequences,
             ..EngineSettings::single(2048)
         };
-        let backend = BackendChoice::Cpu(Arc::new(cpu::Pool::new(2)));
+        let backend = BackendChoice::Cpu(cpu::Cpu::new(Arc::new(cpu::Pool::new(2))).unwrap());
         let engine = self.opened.load(backend, &settings, |_, _| {}).unwrap();
         let rules = Arc::new(TokenRules::of(&self.tokenizer));
         let cache = match road.caches {

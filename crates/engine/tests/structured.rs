@@ -64,7 +64,7 @@ fn engine(sequences: usize) -> tidemill_engine::Engine {
         sequences,
         ..EngineSettings::single(2048)
     };
-    let backend = BackendChoice::Cpu(Arc::new(cpu::Pool::new(1)));
+    let backend = BackendChoice::Cpu(cpu::Cpu::new(Arc::new(cpu::Pool::new(1))).unwrap());
     tiny().opened.load(backend, &settings, |_, _| {}).unwrap()
 }
 
@@ -240,16 +240,14 @@ fn calls_fit_their_tools_whatever_the_temperature() {
             "{said}"
         );
         let call = &parsed.calls[0];
-        let arguments: serde_json::Map<String, Value> = serde_json::from_str(&call.arguments).unwrap();
+        let arguments: serde_json::Map<String, Value> =
+            serde_json::from_str(&call.arguments).unwrap();
         let tool = tools[&id]
             .iter()
             .find(|tool| tool["function"]["name"] == call.name.as_str());
         let parameters = &tool.unwrap()["function"]["parameters"];
         for name in parameters["required"].as_array().unwrap() {
-            assert!(
-                arguments.contains_key(name.as_str().unwrap()),
-                "{said}"
-            );
+            assert!(arguments.contains_key(name.as_str().unwrap()), "{said}");
         }
         for (name, value) in &arguments {
             let schema = &parameters["properties"][name];
