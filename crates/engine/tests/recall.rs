@@ -6,7 +6,6 @@
 //! and after it had to make room. The answers have to be the same ones, and as right as
 //! transformers' are.
 #![expect(clippy::unwrap_used, reason = "tests end where they are surprised")]
-#![expect(clippy::print_stdout, reason = "figures for the notes")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -57,6 +56,8 @@ struct Road {
     choices: usize,
     /// How often the same prompts are asked.
     rounds: usize,
+    /// Whether requests come while others run, each more urgent than those before it.
+    pushes: bool,
 }
 
 const PLAIN: Road = Road {
@@ -66,6 +67,7 @@ const PLAIN: Road = Road {
     caches: false,
     choices: 1,
     rounds: 1,
+    pushes: false,
 };
 
 impl Roads {
@@ -82,7 +84,7 @@ impl Roads {
         let settings = EngineSettings {
             total_tokens: road.memory,
             sequences: road.sequences,
-            ..EngineSettings::single(2048)
+            ..EngineSettings::single(road.memory.min(2048))
         };
         let backend = BackendChoice::Cpu(cpu::Cpu::new(Arc::new(cpu::Pool::new(2))).unwrap());
         let engine = self.opened.load(backend, &settings, |_, _| {}).unwrap();
@@ -101,13 +103,19 @@ impl Roads {
         let (mut rounds, mut pauses) = (Vec::new(), 0);
         for _ in 0..road.rounds {
             let mut texts: BTreeMap<(usize, RequestId), String> = BTreeMap::new();
-            for asked in asked {
-                let mut request = Request::new(asked.prompt.clone());
-                request.choices = road.choices;
-                request.limits.max_tokens = Some(40);
-                scheduler.submit(request).unwrap();
-            }
-            while !scheduler.is_idle() {
+            let mut waiting = asked.iter().enumerate();
+            loop {
+                let count = if road.pushes { 1 } else { asked.len() };
+                for (index, asked) in waiting.by_ref().take(count) {
+                    let mut request = Request::new(asked.prompt.clone());
+                    request.choices = road.choices;
+                    request.limits.max_tokens = Some(40);
+                    request.priority = if road.pushes { index as i32 } else { 0 };
+                    scheduler.submit(request).unwrap();
+                }
+                if scheduler.is_idle() {
+                    break;
+                }
                 for event in scheduler.step() {
                     match event {
                         Event::Token {
@@ -266,8 +274,9 @@ fn facts_are_recalled_on_every_road() {
             "too little memory",
             Road {
                 sequences: 6,
-                memory: 2048,
+                memory: 1728,
                 chunk: 32,
+                pushes: true,
                 ..PLAIN
             },
             true,

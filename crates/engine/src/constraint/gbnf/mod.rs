@@ -67,7 +67,7 @@ mod tests {
         };
         check(
             "root ::= \"a/\" item*\nitem ::= [0-9] | \"\\n\"",
-            "start: r0\nT0: /a\\x{2F}(?:(?:[0-9]|\\x{A}))*/\nr0: T0\n",
+            "start: r1\nT0: /a\\x{2F}(?:(?:[0-9]|\\x{A}))*/\nr1: T0\n",
         );
         check(
             "root ::= \"(\" root? \")\"",
