@@ -90,7 +90,7 @@ pub(super) fn attend(
         place,
         query,
         gate,
-        kind: UnitKind::of(cpu),
+        kind: UnitKind::of(cpu, [memory.layout().key_type, memory.layout().value_type]),
         group: heads / kv_heads,
         padded: head_dim.next_multiple_of(TILE * cpu.dispatch.lanes()),
         row_bytes: memory.layout().row_bytes()?,

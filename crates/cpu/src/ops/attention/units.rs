@@ -2,9 +2,12 @@
 //! bf16.
 //!
 //! Where the machine multiplies pairs of bf16 it does twice the products of f32 per instruction,
-//! and attention to a long context is little else. Sums are f32 in both. Rounding keys, values,
-//! queries and softmax weights to bf16 costs about what rounding activations to 8 bits costs in
-//! the products with weights; [`Activations::Exact`](crate::Activations) keeps f32.
+//! and attention to a long context is little else. Sums are f32 in both. Keys, values, queries and
+//! softmax weights are then rounded to the 8 bits of bf16: for caches that hold no more than that
+//! themselves. Products with f32 and f16 caches are f32, and so are all of
+//! [`Activations::Exact`](crate::Activations).
+
+use formats::DType;
 
 use crate::cpu::{Activations, Cpu};
 use crate::isa::Isa;
@@ -69,8 +72,10 @@ pub(super) enum UnitKind {
 }
 
 impl UnitKind {
-    pub(super) fn of(cpu: &Cpu) -> Self {
-        let is_exact = cpu.activations == Activations::Exact;
+    /// The units for a cache of these types of keys and values.
+    pub(super) fn of(cpu: &Cpu, types: [DType; 2]) -> Self {
+        let is_fine = |dtype| matches!(dtype, DType::F32 | DType::F16);
+        let is_exact = cpu.activations == Activations::Exact || types.into_iter().any(is_fine);
         if !is_exact && cpu.isa() == Isa::Avx512 && has_bf16() {
             Self::Pair
         } else {
