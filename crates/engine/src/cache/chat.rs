@@ -17,7 +17,7 @@ pub fn boundaries_of_chat(
 ) -> Vec<Boundary> {
     let is_line_end = |token: &TokenId| tokenizer.token_bytes(*token).ok() == Some(b"\n");
     let ends = tokens.iter().enumerate().filter_map(|(at, &token)| {
-        let next = tokens.get(at + 1).is_some_and(|next| is_line_end(next));
+        let next = tokens.get(at + 1).is_some_and(&is_line_end);
         tokenizer
             .is_stop(token)
             .then_some(at + 1 + usize::from(next))
