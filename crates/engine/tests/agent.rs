@@ -69,8 +69,8 @@ impl Agent {
         request.keep_before = start_of_tool_call(&self.tokenizer).into_iter().collect();
         request.limits.max_tokens = Some(4);
         let is_message = |kind| matches!(kind, BoundaryKind::EndOfMessage(_));
-        let ends = request.boundaries.iter().filter(|b| is_message(b.kind));
-        let last_end = ends.last().unwrap().offset;
+        let mut ends = request.boundaries.iter().filter(|b| is_message(b.kind));
+        let last_end = ends.next_back().unwrap().offset;
 
         let mut reuse = None;
         let mut prefilled = None;

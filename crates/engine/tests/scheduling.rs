@@ -117,7 +117,6 @@ fn scheduler(model: &Model, road: Road, context: usize, prompts: usize) -> Sched
         total_tokens: sequences * (context + 6 * 64),
         sequences: road.batch,
         kv: KvTypes::both(model.kv),
-        ..EngineSettings::single(context)
     };
     let pool = Arc::new(cpu::Pool::new(road.threads));
     let backend = BackendChoice::Cpu(cpu::Cpu::new(pool).unwrap());
