@@ -38,9 +38,13 @@ pub(crate) struct LoadArgs {
     #[arg(long)]
     mlock: bool,
     /// Read the model into memory of its own instead of sharing the system's copy of the file:
-    /// slower to start and as much memory again, but in huge pages where the system allows them.
+    /// slower to start and as much memory again, but no file is needed afterwards.
     #[arg(long)]
     no_mmap: bool,
+    /// Use weights as the file has them. Otherwise they are copied into the order in which this
+    /// machine reads them best, while the model answers already, if there is memory for a copy.
+    #[arg(long)]
+    no_repack: bool,
 }
 
 impl LoadArgs {
@@ -48,6 +52,7 @@ impl LoadArgs {
         LoadOptions {
             mmap: !self.no_mmap,
             mlock: self.mlock,
+            repack: !self.no_repack,
             ..LoadOptions::default()
         }
     }

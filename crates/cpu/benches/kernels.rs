@@ -7,7 +7,8 @@
 //! Prints the best and the median of many runs of about a millisecond: on a shared machine the
 //! best is what the kernel can do, and the distance to the median is the noise. `TIDEMILL_ISA`
 //! picks an instruction set. Matrix-vector products "from memory" take turns over weights of 256 MiB,
-//! so that no cache holds them, and are to be compared with the first line, plain reading.
+//! so that no cache holds them, and are to be compared with the first line, plain reading. Weights
+//! are copies with their rows interleaved, or those of a file where the name says "stored".
 //! What works on sequence memory is in the bench `sequences`.
 #![expect(clippy::print_stdout, reason = "a benchmark's result")]
 
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use formats::{DType, SharedBytes};
 use tensor::{MlpWeights, MoeWeights, Ops, StoredExperts, StoredMatrix, Tensor};
-use tidemill_cpu::{Cpu, Pool, default_threads};
+use tidemill_cpu::{CopySettings, Cpu, Matrix, Pool, default_threads};
 
 const TYPES: [DType; 14] = [
     DType::Q8_0,
@@ -51,7 +52,7 @@ fn main() -> Result<()> {
     let pool = Arc::new(Pool::new(threads));
     let cpu = Cpu::new(Arc::clone(&pool))?;
     println!("{} threads, {}", cpu.threads(), cpu.isa());
-    println!("{:24} {:>10} {:>10}", "", "best", "median");
+    println!("{:30} {:>10} {:>10}", "", "best", "median");
 
     let wanted = |name: &str| name.contains(&filter);
     if wanted("read") {
@@ -63,11 +64,14 @@ fn main() -> Result<()> {
     }
     for dtype in TYPES {
         for rows in [1, 2, 4, 8, 16, 512] {
-            if wanted(&format!("{dtype} x {rows}.")) {
-                if rows == 1 {
-                    product(&cpu, dtype, rows, false)?;
+            for (copied, name) in [(true, ""), (false, ", stored")] {
+                let name = format!("{dtype} x {rows}{name}");
+                if wanted(&format!("{name}.")) {
+                    if rows == 1 {
+                        from_memory(&cpu, dtype, &name, copied)?;
+                    }
+                    from_cache(&cpu, dtype, rows, &name, copied)?;
                 }
-                product(&cpu, dtype, rows, true)?;
             }
         }
     }
@@ -95,7 +99,7 @@ fn measure(mut call: impl FnMut()) -> (Duration, Duration) {
 fn report(name: &str, times: (Duration, Duration), rate: impl Fn(f64) -> (f64, &'static str)) {
     let (best, unit) = rate(times.0.as_secs_f64());
     let (median, _) = rate(times.1.as_secs_f64());
-    println!("{name:24} {best:10.2} {median:10.2} {unit}");
+    println!("{name:30} {best:10.2} {median:10.2} {unit}");
 }
 
 fn plain_reading(pool: &Pool) {
@@ -154,34 +158,56 @@ fn input(rows: usize, cols: usize) -> Tensor {
     Tensor::from_vec(rows, cols, (0..rows * cols).map(value).collect())
 }
 
-fn product(cpu: &Cpu, dtype: DType, rows: usize, cached: bool) -> Result<()> {
-    let x = input(rows, COLS);
-    let name = format!(
-        "{dtype} x {rows}{}",
-        if cached { "" } else { " from memory" }
-    );
-    if !cached {
-        let run_rows = RUN / dtype.row_bytes(COLS).ok_or("whole blocks")?;
-        let stored = matrix(dtype, BIG / RUN * run_rows, COLS)?;
-        let bytes = (run_rows * stored.row_bytes()) as f64;
-        let slices = (0..BIG / RUN).map(|i| stored.slice_rows(i * run_rows..(i + 1) * run_rows));
-        let weights: Vec<_> = slices
-            .map(|s| cpu.load_matrix(s))
-            .collect::<std::result::Result<_, _>>()?;
-        let mut turns = weights.iter().cycle();
-        let time = measure(|| {
-            black_box(turns.next().map(|weight| cpu.linear(&x, [weight]).ok()));
-        });
-        report(&name, time, |seconds| (bytes / seconds / 1e9, "GB/s"));
-    } else {
-        let outputs = 512;
-        let weight = cpu.load_matrix(matrix(dtype, outputs, COLS)?)?;
-        let time = measure(|| {
-            black_box(cpu.linear(&x, [&weight]).ok());
-        });
-        let products = (outputs * COLS * rows) as f64;
-        report(&name, time, |seconds| (products / seconds / 1e9, "GMAC/s"));
+/// Matrices as they are, or copies of them.
+fn load(cpu: &Cpu, stored: Vec<StoredMatrix>, copied: bool) -> Result<(Cpu, Vec<Matrix>)> {
+    let settings = CopySettings {
+        huge_pages: true,
+        locked: false,
+    };
+    let (cpu, copier) = match copied {
+        true => {
+            let (cpu, copier) = cpu.clone().with_copies(settings);
+            (cpu, Some(copier))
+        }
+        false => (cpu.clone(), None),
+    };
+    let mut weights = Vec::new();
+    for stored in stored {
+        let weight = cpu.load_matrix(stored)?;
+        // Its first use asks for the copy.
+        cpu.linear(&input(1, weight.cols()), [&weight])?;
+        weights.push(weight);
     }
+    if copier.is_some_and(|copier| !copier.run_once()) {
+        return Err("no memory for copies".into());
+    }
+    Ok((cpu, weights))
+}
+
+fn from_memory(cpu: &Cpu, dtype: DType, name: &str, copied: bool) -> Result<()> {
+    let x = input(1, COLS);
+    let run_rows = RUN / dtype.row_bytes(COLS).ok_or("whole blocks")? / 16 * 16;
+    let stored = matrix(dtype, BIG / RUN * run_rows, COLS)?;
+    let bytes = (run_rows * stored.row_bytes()) as f64;
+    let slices = (0..BIG / RUN).map(|i| stored.slice_rows(i * run_rows..(i + 1) * run_rows));
+    let (cpu, weights) = load(cpu, slices.collect(), copied)?;
+    let mut turns = weights.iter().cycle();
+    let time = measure(|| {
+        black_box(turns.next().map(|weight| cpu.linear(&x, [weight]).ok()));
+    });
+    let name = format!("{name} from memory");
+    report(&name, time, |seconds| (bytes / seconds / 1e9, "GB/s"));
+    Ok(())
+}
+
+fn from_cache(cpu: &Cpu, dtype: DType, rows: usize, name: &str, copied: bool) -> Result<()> {
+    let (x, outputs) = (input(rows, COLS), 512);
+    let (cpu, weights) = load(cpu, vec![matrix(dtype, outputs, COLS)?], copied)?;
+    let time = measure(|| {
+        black_box(cpu.linear(&x, [&weights[0]]).ok());
+    });
+    let products = (outputs * COLS * rows) as f64;
+    report(name, time, |seconds| (products / seconds / 1e9, "GMAC/s"));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::copies::{self, Copier, Copies, CopySettings};
 use crate::isa::Isa;
 use crate::pool::Pool;
 use crate::simd::Dispatch;
@@ -28,6 +29,7 @@ pub struct Cpu {
     pub(crate) dispatch: Dispatch,
     pub(crate) activations: Activations,
     pub(crate) reads_ahead: bool,
+    pub(crate) copies: Option<Copies>,
 }
 
 /// What quantised weights are multiplied with.
@@ -103,6 +105,7 @@ impl Cpu {
             dispatch: Dispatch::new(isa).ok_or(CpuError::IsaMissing(isa))?,
             activations: Activations::default(),
             reads_ahead: false,
+            copies: None,
         })
     }
 
@@ -125,6 +128,16 @@ impl Cpu {
             reads_ahead,
             ..self
         }
+    }
+
+    /// The same for matrices whose bytes are copied once they are used, into the order in which
+    /// kernels read them and into huge pages. The copies are made by whoever runs the [`Copier`];
+    /// until then, and where it cannot, the stored bytes are used, with the same results.
+    #[must_use]
+    pub fn with_copies(self, settings: CopySettings) -> (Self, Copier) {
+        let (copies, copier) = copies::channel(self.dispatch, settings);
+        let copies = Some(copies);
+        (Self { copies, ..self }, copier)
     }
 
     /// The instruction set in use.

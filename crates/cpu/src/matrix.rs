@@ -1,15 +1,18 @@
-//! Weights as they lie in the file, with the kernel that reads them.
+//! Weights as they lie in the file or a copy of it, with the kernel that reads them.
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use formats::DType;
 use tensor::{StoredMatrix, Tensor};
 
 use crate::activations::Quantised;
-use crate::cpu::Activations;
+use crate::copies::Copied;
+use crate::cpu::{Activations, Cpu};
 use crate::dots::float::{FloatKind, FloatRows};
 use crate::dots::formats as blocks;
+use crate::dots::interleave::Interleaving;
 use crate::dots::product::Stripe;
 use crate::scratch::with_scratch;
 use crate::simd::Dispatch;
@@ -22,6 +25,8 @@ const DECODED_ROWS: usize = 8;
 pub struct Matrix {
     stored: StoredMatrix,
     kernel: MatrixKernel,
+    /// What will be read instead of the stored bytes, if copies are made.
+    copy: Option<Arc<Copied>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +60,14 @@ macro_rules! integer_kinds {
                 match self {
                     // SAFETY: as the caller promises.
                     $(Self::$format => unsafe { stripe.dots::<blocks::$format>(dispatch) },)*
+                }
+            }
+
+            fn interleaving(self, dispatch: Dispatch, row_bytes: usize) -> Option<Interleaving> {
+                match self {
+                    $(Self::$format => {
+                        Interleaving::of::<blocks::$format>(dispatch, row_bytes)
+                    })*
                 }
             }
         }
@@ -97,9 +110,9 @@ pub(crate) struct Destination {
 }
 
 impl Matrix {
-    pub(crate) fn new(stored: StoredMatrix, activations: Activations) -> Self {
+    pub(crate) fn new(cpu: &Cpu, stored: StoredMatrix) -> Self {
         let integer = IntegerKind::of(stored.dtype());
-        let kernel = match (stored.dtype(), integer, activations) {
+        let kernel = match (stored.dtype(), integer, cpu.activations) {
             // Block scales are for the decoder to apply.
             _ if stored.scales().is_some() => MatrixKernel::Decoded,
             (DType::F32, ..) => MatrixKernel::Float(FloatKind::F32),
@@ -108,7 +121,30 @@ impl Matrix {
             (_, Some(kind), Activations::Quantised) => MatrixKernel::Integer(kind),
             _ => MatrixKernel::Decoded,
         };
-        Self { stored, kernel }
+        let interleaving = match kernel {
+            MatrixKernel::Integer(kind) => kind.interleaving(cpu.dispatch, stored.row_bytes()),
+            _ => None,
+        };
+        let copy = match (&cpu.copies, kernel) {
+            (None, _) | (_, MatrixKernel::Decoded) => None,
+            (Some(copies), _) => Some(copies.of(&stored, interleaving)),
+        };
+        Self {
+            stored,
+            kernel,
+            copy,
+        }
+    }
+
+    /// Its bytes, and how many rows from the first one on lie in interleaved panels.
+    fn bytes(&self) -> (&[u8], usize) {
+        let stored = || (self.stored.bytes(), 0);
+        self.copy.as_ref().map_or_else(stored, |copy| {
+            copy.get().unwrap_or_else(|| {
+                copy.ask();
+                stored()
+            })
+        })
     }
 
     /// The weight as it was loaded.
@@ -153,7 +189,15 @@ impl Matrix {
             return;
         }
         let row_bytes = self.stored.row_bytes();
-        let bytes = &self.stored.bytes()[outputs.start * row_bytes..outputs.end * row_bytes];
+        let (bytes, interleaved) = match self.bytes() {
+            // Stripes begin with panels.
+            (_, 1..) if !outputs.start.is_multiple_of(dispatch.lanes()) => {
+                (self.stored.bytes(), 0)
+            }
+            bytes => bytes,
+        };
+        let bytes = &bytes[outputs.start * row_bytes..];
+        let interleaved = interleaved.saturating_sub(outputs.start);
         let floats = |kind| FloatRows {
             kind,
             first: bytes.as_ptr(),
@@ -174,6 +218,7 @@ impl Matrix {
                         weights: bytes.as_ptr(),
                         row_bytes,
                         rows: outputs.len(),
+                        interleaved,
                         inputs: inputs.quantised(),
                         tokens: rows,
                         to,

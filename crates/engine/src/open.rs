@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use formats::gguf::{GgufError, GgufFile};
 use formats::hf::{HfConfig, HfError};
-use formats::residence::available_memory;
+use formats::residence::{available_memory, fits_copy_of};
 use formats::safetensors::{Checkpoint, CheckpointError};
 use formats::{LoadOptions, ResidenceError, SharedBytes};
 use model::bind::{self, BindError};
@@ -107,18 +107,11 @@ impl BackendChoice {
 /// Bytes of each of a tensor's samples.
 const SAMPLE: usize = 256;
 
-/// Moves parts of files into huge pages. Where the system refuses, they stay where they are.
-#[cfg(target_os = "linux")]
-fn move_in_background(parts: Vec<SharedBytes>) {
-    if parts.is_empty() {
-        return;
-    }
-    let thread = std::thread::Builder::new().name("tidemill-pages".into());
-    // Nobody waits for it, and nobody misses it if it cannot be started.
-    let _ = thread.spawn(move || {
-        let mut parts = parts.iter();
-        parts.try_for_each(SharedBytes::move_into_huge_pages)
-    });
+/// Copies weights as they are used, by a thread that ends with the model.
+fn copy_in_background(copier: cpu::Copier) {
+    let thread = std::thread::Builder::new().name("tidemill-copies".into());
+    // Nobody waits for it, and if it cannot be started the file's bytes are as good.
+    let _ = thread.spawn(|| copier.run());
 }
 
 enum Source {
@@ -136,6 +129,7 @@ pub struct OpenedModel {
     /// Its sizes.
     pub config: Config,
     source: Source,
+    copies: Option<cpu::CopySettings>,
 }
 
 impl OpenedModel {
@@ -170,6 +164,7 @@ impl OpenedModel {
             path: path.to_owned(),
             config,
             source,
+            copies: None,
         })
     }
 
@@ -187,6 +182,7 @@ impl OpenedModel {
                 path,
                 config,
                 source: Source::Gguf(file),
+                copies: None,
             }),
             Err(source) => Err(OpenError::Bind { path, source }),
         }
@@ -277,8 +273,8 @@ impl OpenedModel {
     /// Brings the weights into memory, to be called before [`OpenedModel::load`]: without it they
     /// are read from the file as they are first used.
     ///
-    /// A mapped file is then moved into huge pages, where there is memory for it, by a thread that
-    /// ends when it is done: reading gets faster by a tenth to a half.
+    /// A backend that reads weights faster in another order gets copies of them, where there is
+    /// memory for it, made by a thread while the model answers already.
     ///
     /// # Errors
     /// If a file cannot be read, memory is short, or locking is not allowed.
@@ -292,13 +288,11 @@ impl OpenedModel {
             Source::Gguf(file) => file.bring_into_memory(options, &run)?,
             Source::Hf { checkpoint, .. } => checkpoint.bring_into_memory(options, &run)?,
         }
-        if options.mmap && options.huge_pages && !options.mlock {
-            #[cfg(target_os = "linux")]
-            move_in_background(match &self.source {
-                Source::Gguf(file) => file.for_huge_pages(),
-                Source::Hf { checkpoint, .. } => checkpoint.for_huge_pages(),
-            });
-        }
+        let fits = options.repack && fits_copy_of(self.file_bytes());
+        self.copies = fits.then_some(cpu::CopySettings {
+            huge_pages: options.huge_pages,
+            locked: options.mlock,
+        });
         Ok(())
     }
 
@@ -319,7 +313,13 @@ impl OpenedModel {
                 let is_too_large = |available| self.file_bytes() > available;
                 let reads_ahead = available_memory().is_some_and(is_too_large);
                 let ops = ops.with_reading_ahead(reads_ahead);
-                self.load_on(ops, settings, progress)
+                let Some(copies) = self.copies else {
+                    return self.load_on(ops, settings, progress);
+                };
+                let (ops, copier) = ops.with_copies(copies);
+                let engine = self.load_on(ops, settings, progress)?;
+                copy_in_background(copier);
+                Ok(engine)
             }
         }
     }

@@ -11,9 +11,6 @@ use std::ops::{Deref, DerefMut, Range};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Bytes of a huge page, of the size that all our processors have.
-pub(crate) const HUGE_PAGE: usize = 2 << 20;
-
 /// A cheap-to-clone, read-only range of bytes that keeps its owner alive.
 #[derive(Clone)]
 pub struct SharedBytes {
@@ -114,53 +111,18 @@ impl SharedBytes {
         }
     }
 
-    /// Moves the whole huge pages (2 MiB) among these bytes of a mapped file into memory of our
-    /// own, in huge pages. Addresses and bytes stay the same, and others may read them meanwhile.
-    /// Does nothing for bytes that are not mapped.
-    ///
-    /// # Errors
-    /// If the system does not have the memory, or cannot do such a thing. Then these bytes are
-    /// where they were.
-    #[cfg(target_os = "linux")]
-    pub fn move_into_huge_pages(&self) -> io::Result<()> {
-        let Owner::File(map) = &*self.owner else {
-            return Ok(());
-        };
-        let first = map.as_ptr() as usize;
-        let start = (first + self.range.start).next_multiple_of(HUGE_PAGE);
-        let end = (first + self.range.end) / HUGE_PAGE * HUGE_PAGE;
-        if start >= end {
-            return Ok(());
+    /// Tells the system that these bytes of a mapped file will hardly be read any more: their pages
+    /// count no longer as this process's, and may be dropped. Whoever does read them finds them as
+    /// they were. Does nothing for bytes of our own.
+    pub fn release(&self) {
+        #[cfg(unix)]
+        if let Owner::File(map) = &*self.owner {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            let (start, len) = (self.range.start, self.range.len());
+            #[expect(unsafe_code, reason = "advice that is unsafe for maps that are written")]
+            // SAFETY: a read-only map of a file has the file's bytes again after this.
+            let _ = unsafe { map.unchecked_advise_range(advice, start, len) };
         }
-        let len = end - start;
-        let mut copy = memmap2::MmapMut::map_anon(len + HUGE_PAGE)?;
-        let _ = copy.advise(memmap2::Advice::HugePage);
-        // The first huge page in it; the map ends at least `len` bytes later.
-        let at = copy.as_ptr().align_offset(HUGE_PAGE);
-        copy[at..at + len].copy_from_slice(&map[start - first..end - first]);
-        let copy = copy.make_read_only()?;
-        #[expect(
-            unsafe_code,
-            reason = "pages of one map are put in the place of another's"
-        )]
-        // SAFETY: the two ranges are whole pages of maps that we own, and do not overlap. The
-        // bytes and their protection are the same in both, and the system exchanges them at once:
-        // who reads meanwhile sees the old pages or waits for the new ones. DONTUNMAP leaves the
-        // copy's addresses mapped (to nothing), for `copy` to unmap; the file's are unmapped with
-        // its map, whatever lies there.
-        let moved = unsafe {
-            libc::mremap(
-                copy.as_ptr().add(at).cast_mut().cast(),
-                len,
-                len,
-                libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP,
-                start as *mut libc::c_void,
-            )
-        };
-        if moved == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
     }
 
     /// Keeps the whole owner of these bytes in memory as long as it lives.
@@ -330,42 +292,19 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
-    fn moved_bytes_stay_where_and_what_they_were() {
-        use std::sync::atomic::{AtomicBool, Ordering};
+    fn released_bytes_are_what_they_were() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bytes");
-        let content: Vec<u8> = (0..5 * HUGE_PAGE + 77).map(|i| (i % 253) as u8).collect();
+        let content: Vec<u8> = (0..100_077).map(|i| (i % 253) as u8).collect();
         std::fs::write(&path, &content).unwrap();
         let bytes = SharedBytes::map_file(&path).unwrap();
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    assert!(*bytes == *content);
-                }
-            });
-            let end = bytes.len();
-            for range in [
-                5..2 * HUGE_PAGE,
-                100..end,
-                3 * HUGE_PAGE..end,
-                0..end,
-                9..10,
-            ] {
-                let moved = bytes.slice(range).unwrap().move_into_huge_pages();
-                assert!(moved.is_ok(), "{moved:?}");
-                std::thread::sleep(std::time::Duration::from_millis(2));
+        let own = SharedBytes::from_vec(content.clone());
+        for range in [0..content.len(), 5..9_000, 8_192..8_192, 70_000..100_077] {
+            for bytes in [&bytes, &own] {
+                bytes.slice(range.clone()).unwrap().release();
+                assert!(**bytes == *content);
             }
-            done.store(true, Ordering::Relaxed);
-        });
-        assert!(*bytes == *content);
-        drop(bytes);
-        assert!(
-            SharedBytes::from_static(b"abc")
-                .move_into_huge_pages()
-                .is_ok()
-        );
+        }
     }
 
     #[test]

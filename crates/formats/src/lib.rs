@@ -7,7 +7,6 @@ pub mod bytes;
 pub mod dtype;
 pub mod gguf;
 pub mod hf;
-mod huge_pages;
 mod json;
 mod replace;
 pub mod residence;

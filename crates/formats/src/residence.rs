@@ -2,8 +2,7 @@
 //!
 //! A file is mapped when it is opened. Before it is computed with, its pages are made present,
 //! all at once and by several threads: thousands of page faults in the middle of the first tokens
-//! cost more. Or its bytes are read into memory of our own, in huge pages. What is mapped in small
-//! pages can be moved into huge ones later, which `huge_pages` decides.
+//! cost more. Or its bytes are read into memory of our own, in huge pages.
 //!
 //! This crate starts no threads: the caller says how tasks are run ([`RunTasks`]).
 
@@ -29,9 +28,11 @@ pub struct LoadOptions {
     pub mmap: bool,
     /// Keep the bytes from being swapped out or dropped.
     pub mlock: bool,
-    /// Ask for huge pages. A mapped file is moved into them while it is used, if it is not locked
-    /// and there is memory for a copy.
+    /// Ask for huge pages.
     pub huge_pages: bool,
+    /// Copy weights into the order in which kernels read them, while they are used already, if
+    /// there is memory for a copy.
+    pub repack: bool,
 }
 
 impl Default for LoadOptions {
@@ -40,6 +41,7 @@ impl Default for LoadOptions {
             mmap: true,
             mlock: false,
             huge_pages: true,
+            repack: true,
         }
     }
 }
@@ -184,6 +186,12 @@ pub fn available_memory() -> Option<u64> {
     let group = fs::read_to_string("/sys/fs/cgroup/memory.max");
     let group = group.ok().and_then(|max| max.trim().parse().ok());
     Some(group.map_or(machine, |group: u64| machine.min(group)))
+}
+
+/// Whether there is memory for a copy of so many bytes, and a fourth more for what else is computed
+/// with. What the system keeps of files does not count: it is dropped when memory is needed.
+pub fn fits_copy_of(bytes: u64) -> bool {
+    available_memory().is_some_and(|available| bytes + bytes / 4 <= available)
 }
 
 /// What the system lets this process lock, in words.

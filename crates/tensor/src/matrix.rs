@@ -131,6 +131,11 @@ impl StoredMatrix {
         &self.bytes
     }
 
+    /// The same, to be kept.
+    pub fn shared_bytes(&self) -> &SharedBytes {
+        &self.bytes
+    }
+
     /// The scales of an FP8 matrix.
     pub fn scales(&self) -> Option<&BlockScales> {
         self.scales.as_ref()

@@ -3,29 +3,31 @@
 use std::marker::PhantomData;
 
 use super::panel::{Format, GROUPS, Panel, Sink};
+use super::source::Source;
 use super::tile::{Codes, Dots, Input, InputsOf, Span, add_block, add_run, begin, most_of, run_of};
-use super::words::Rows;
 use crate::activations::ActivationGroup;
 use crate::simd::{Kernel, Simd};
 
 /// Unpacks blocks of a panel's rows.
-pub(crate) struct Unpack<'a, F> {
+pub(crate) struct Unpack<'a, F, B> {
     pub(crate) format: PhantomData<F>,
-    pub(crate) rows: Rows,
+    pub(crate) rows: B,
+    pub(crate) first: usize,
     /// At most as many as a panel takes.
     pub(crate) blocks: usize,
     pub(crate) panel: &'a mut Panel,
 }
 
-impl<F: Format> Kernel for Unpack<'_, F> {
+impl<F: Format, B: Source> Kernel for Unpack<'_, F, B> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for block in 0..self.blocks {
             self.panel.first_group = block * GROUPS;
+            let rows = self.rows.skip::<S>((self.first + block) * F::BYTES);
             // SAFETY: whoever made this promised it.
-            unsafe { F::unpack(s, self.rows.skip(block * F::BYTES), self.panel) };
+            unsafe { F::unpack(s, rows, self.panel) };
             self.panel.ahead = self.panel.ahead.wrapping_add(S::LANES * F::BYTES);
         }
     }
@@ -33,9 +35,9 @@ impl<F: Format> Kernel for Unpack<'_, F> {
 
 /// Adds the products of whole blocks with few inputs to outputs: codes are multiplied while they are in
 /// registers, instead of being stored and loaded.
-pub(crate) struct Direct<'a, F, const T: usize> {
+pub(crate) struct Direct<'a, F, B, const T: usize> {
     pub(crate) format: PhantomData<F>,
-    pub(crate) rows: Rows,
+    pub(crate) rows: B,
     pub(crate) blocks: usize,
     /// `T` of them.
     pub(crate) inputs: &'a [Input],
@@ -44,7 +46,7 @@ pub(crate) struct Direct<'a, F, const T: usize> {
     pub(crate) panel: &'a mut Panel,
 }
 
-impl<F: Format, const T: usize> Kernel for Direct<'_, F, T> {
+impl<F: Format, B: Source, const T: usize> Kernel for Direct<'_, F, B, T> {
     type Output = ();
 
     #[inline(always)]
@@ -60,7 +62,7 @@ impl<F: Format, const T: usize> Kernel for Direct<'_, F, T> {
                 inputs: inputs.groups,
             };
             for block in 0..self.blocks {
-                F::unpack(s, self.rows.skip(block * F::BYTES), &mut sink);
+                F::unpack(s, self.rows.skip::<S>(block * F::BYTES), &mut sink);
                 let (panel, groups) = (&*sink.panel, &sink.inputs);
                 add_block::<S, F::Form, T>(s, panel, GROUPS, groups, &sink, &mut sums);
                 for input in &mut sink.inputs {

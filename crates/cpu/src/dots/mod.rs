@@ -9,8 +9,10 @@
 mod direct;
 pub(crate) mod float;
 pub(crate) mod formats;
+pub(crate) mod interleave;
 mod panel;
 pub(crate) mod product;
+mod source;
 mod tile;
 pub(crate) mod words;
 #[cfg(target_arch = "x86_64")]

@@ -4,9 +4,11 @@
 //! Every weight type with an integer kernel is brought to one form per 256 values of a panel's
 //! rows: codes interleaved by words of four, and factors. This happens anew whenever weights are
 //! used: a block of a panel is unpacked into a [`Sink`], multiplied with all inputs at hand, and
-//! forgotten. The file's bytes stay what they are.
+//! forgotten. Bytes are read as they lie in the file, or from a copy of them in the order in which
+//! they are wanted (`source`).
 
-use super::words::{Bias, Rows};
+use super::source::Source;
+use super::words::Bias;
 use crate::activations::{ActivationGroup, GROUP};
 use crate::simd::{MAX_LANES, Simd};
 
@@ -74,10 +76,24 @@ impl<const PARTS: usize, const MINS: bool, const BIAS: u8, const MOST: usize> Fo
     const MOST: usize = MOST;
 }
 
+/// What some consecutive bytes of a row are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// As many words of four bytes.
+    Words(usize),
+    /// As many pairs of bytes.
+    Halves(usize),
+    /// As many bytes.
+    Bytes(usize),
+}
+
 /// A weight type with an integer kernel.
 pub(crate) trait Format: Sized {
     /// Bytes per 256 values.
     const BYTES: usize;
+    /// In what units [`Format::unpack`] reads them, again and again; nothing if rows are always
+    /// read one by one.
+    const LAYOUT: &[Unit];
     /// Its numbers' form.
     type Form: Form;
     /// The most inputs that are multiplied while codes are in registers.
@@ -87,7 +103,7 @@ pub(crate) trait Format: Sized {
     ///
     /// # Safety
     /// The rows must have `BYTES` bytes each.
-    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>);
+    unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>);
 }
 
 /// Where a block's numbers go. A part is what shares a scale: a group of 32 values, or half of one.

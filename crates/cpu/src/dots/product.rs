@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use super::direct::{Direct, Unpack};
 use super::panel::{BLOCKS_AT_ONCE, Format, GROUPS, Panel};
+use super::source::{Interleaved, Source};
 use super::tile::{Input, Span, Tiles};
 use super::words::Rows;
 use crate::activations::{ActivationGroup, Quantised};
@@ -23,6 +24,9 @@ pub(crate) struct Stripe<'a> {
     pub(crate) weights: *const u8,
     pub(crate) row_bytes: usize,
     pub(crate) rows: usize,
+    /// How many rows, from the first one on, lie in interleaved panels: whole panels, perhaps more
+    /// than the stripe's rows.
+    pub(crate) interleaved: usize,
     pub(crate) inputs: &'a Quantised,
     /// The rows of `inputs` to multiply with.
     pub(crate) tokens: &'a [u32],
@@ -31,8 +35,8 @@ pub(crate) struct Stripe<'a> {
 
 /// Blocks of a panel's rows.
 #[derive(Clone, Copy)]
-struct Blocks {
-    rows: Rows,
+struct Blocks<B> {
+    rows: B,
     count: usize,
     /// The groups in use of the last one.
     groups: usize,
@@ -98,10 +102,21 @@ impl Stripe<'_> {
             },
         };
         panel.ahead = first.rows.row(lanes);
+        if row + lanes <= self.interleaved {
+            let blocks = Blocks {
+                rows: Interleaved(first.rows.first),
+                count: whole,
+                groups: GROUPS,
+                span: first.span,
+            };
+            // SAFETY: an interleaved panel has so many blocks in all lanes.
+            unsafe { multiply::<F, _>(dispatch, blocks, inputs, panel) };
+            return;
+        }
         let mut done = 0;
         if first.span.rows == lanes {
             // SAFETY: so many blocks exist in all lanes.
-            unsafe { multiply::<F>(dispatch, first, inputs, panel) };
+            unsafe { multiply::<F, _>(dispatch, first, inputs, panel) };
             done = whole;
         }
         // What is left has rows or bytes missing.
@@ -120,7 +135,7 @@ impl Stripe<'_> {
                 },
             };
             // SAFETY: the edge has all lanes.
-            unsafe { multiply::<F>(dispatch, blocks, inputs, panel) };
+            unsafe { multiply::<F, _>(dispatch, blocks, inputs, panel) };
         }
     }
 }
@@ -129,9 +144,9 @@ impl Stripe<'_> {
 ///
 /// # Safety
 /// The blocks must exist for all lanes, and the inputs have as many groups.
-unsafe fn multiply<F: Format>(
+unsafe fn multiply<F: Format, B: Source>(
     dispatch: Dispatch,
-    blocks: Blocks,
+    blocks: Blocks<B>,
     inputs: &[Input],
     panel: &mut Panel,
 ) {
@@ -143,20 +158,21 @@ unsafe fn multiply<F: Format>(
     // Groups that a block lacks must not be multiplied: inputs lack them too.
     let is_direct = blocks.groups == GROUPS && inputs.len() <= most;
     match inputs.len() {
-        1 if is_direct => direct::<F, 1>(dispatch, blocks, inputs, panel),
-        2 if is_direct => direct::<F, 2>(dispatch, blocks, inputs, panel),
-        3 if is_direct => direct::<F, 3>(dispatch, blocks, inputs, panel),
-        4 if is_direct => direct::<F, 4>(dispatch, blocks, inputs, panel),
-        5 if is_direct => direct::<F, 5>(dispatch, blocks, inputs, panel),
-        6 if is_direct => direct::<F, 6>(dispatch, blocks, inputs, panel),
-        7 if is_direct => direct::<F, 7>(dispatch, blocks, inputs, panel),
-        8 if is_direct => direct::<F, 8>(dispatch, blocks, inputs, panel),
+        1 if is_direct => direct::<F, B, 1>(dispatch, blocks, inputs, panel),
+        2 if is_direct => direct::<F, B, 2>(dispatch, blocks, inputs, panel),
+        3 if is_direct => direct::<F, B, 3>(dispatch, blocks, inputs, panel),
+        4 if is_direct => direct::<F, B, 4>(dispatch, blocks, inputs, panel),
+        5 if is_direct => direct::<F, B, 5>(dispatch, blocks, inputs, panel),
+        6 if is_direct => direct::<F, B, 6>(dispatch, blocks, inputs, panel),
+        7 if is_direct => direct::<F, B, 7>(dispatch, blocks, inputs, panel),
+        8 if is_direct => direct::<F, B, 8>(dispatch, blocks, inputs, panel),
         _ => {
             for block in (0..blocks.count).step_by(BLOCKS_AT_ONCE) {
                 let count = BLOCKS_AT_ONCE.min(blocks.count - block);
                 dispatch.run(Unpack {
                     format: PhantomData::<F>,
-                    rows: blocks.rows.skip(block * F::BYTES),
+                    rows: blocks.rows,
+                    first: block,
                     blocks: count,
                     panel,
                 });
@@ -175,13 +191,13 @@ unsafe fn multiply<F: Format>(
     }
 }
 
-fn direct<F: Format, const T: usize>(
+fn direct<F: Format, B: Source, const T: usize>(
     dispatch: Dispatch,
-    blocks: Blocks,
+    blocks: Blocks<B>,
     inputs: &[Input],
     panel: &mut Panel,
 ) {
-    dispatch.run(Direct::<F, T> {
+    dispatch.run(Direct::<F, B, T> {
         format: PhantomData,
         rows: blocks.rows,
         blocks: blocks.count,

@@ -43,6 +43,24 @@ pub(crate) trait Words: Copy {
     /// `to` must point to room for a vector, aligned to its size.
     unsafe fn store_words(self, to: *mut u8, words: Self::I);
 
+    /// A vector of words from anywhere.
+    ///
+    /// # Safety
+    /// `from` must point to `4 * LANES` bytes; no alignment is needed.
+    unsafe fn read_words(self, from: *const u8) -> Self::I;
+
+    /// 16 bits for each lane, zeros above them.
+    ///
+    /// # Safety
+    /// `from` must point to `2 * LANES` bytes; no alignment is needed.
+    unsafe fn read_halves(self, from: *const u8) -> Self::I;
+
+    /// A byte for each lane, zeros above it.
+    ///
+    /// # Safety
+    /// `from` must point to `LANES` bytes.
+    unsafe fn read_bytes(self, from: *const u8) -> Self::I;
+
     /// All bytes `byte`.
     fn splat_bytes(self, byte: u8) -> Self::I;
     /// All words `word`.

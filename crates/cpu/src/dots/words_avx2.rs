@@ -56,6 +56,24 @@ impl Words for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn read_words(self, from: *const u8) -> __m256i {
+        // SAFETY: as the caller promises.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_halves(self, from: *const u8) -> __m256i {
+        // SAFETY: as the caller promises.
+        unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_bytes(self, from: *const u8) -> __m256i {
+        // SAFETY: as the caller promises.
+        unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())) }
+    }
+
+    #[inline(always)]
     fn splat_bytes(self, byte: u8) -> __m256i {
         avx2!(_mm256_set1_epi8(byte as i8))
     }

@@ -52,6 +52,24 @@ impl Words for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn read_words(self, from: *const u8) -> __m512i {
+        // SAFETY: as the caller promises.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_halves(self, from: *const u8) -> __m512i {
+        // SAFETY: as the caller promises.
+        unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_bytes(self, from: *const u8) -> __m512i {
+        // SAFETY: as the caller promises.
+        unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())) }
+    }
+
+    #[inline(always)]
     fn splat_bytes(self, byte: u8) -> __m512i {
         avx512!(_mm512_set1_epi8(byte as i8))
     }

@@ -48,6 +48,25 @@ impl Words for Scalar {
     }
 
     #[inline(always)]
+    unsafe fn read_words(self, from: *const u8) -> I {
+        // SAFETY: as the caller promises.
+        unsafe { from.cast::<I>().read_unaligned().map(u32::from_le) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_halves(self, from: *const u8) -> I {
+        // SAFETY: as the caller promises.
+        let halves = unsafe { from.cast::<[u16; 8]>().read_unaligned() };
+        halves.map(|half| u32::from(u16::from_le(half)))
+    }
+
+    #[inline(always)]
+    unsafe fn read_bytes(self, from: *const u8) -> I {
+        // SAFETY: as the caller promises.
+        unsafe { from.cast::<[u8; 8]>().read() }.map(u32::from)
+    }
+
+    #[inline(always)]
     fn splat_bytes(self, byte: u8) -> I {
         [u32::from_ne_bytes([byte; 4]); 8]
     }

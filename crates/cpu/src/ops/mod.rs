@@ -28,7 +28,7 @@ impl Ops for Cpu {
     type Memory = HostMemory;
 
     fn load_matrix(&self, stored: StoredMatrix) -> Result<Matrix, OpError> {
-        Ok(Matrix::new(stored, self.activations))
+        Ok(Matrix::new(self, stored))
     }
 
     fn load_vector(&self, values: Vec<f32>) -> Result<Vector, OpError> {

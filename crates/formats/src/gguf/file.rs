@@ -8,7 +8,6 @@ use super::error::{GgufError, Problem};
 use super::metadata::Metadata;
 use super::scan::{Scan, scan};
 use super::split::SplitName;
-use crate::huge_pages;
 use crate::residence::{self, LoadOptions, ResidenceError, RunTasks};
 use crate::tensor_info::TensorInfo;
 use crate::{DType, SharedBytes, StoredTensor};
@@ -147,12 +146,6 @@ impl GgufFile {
         parts.try_for_each(|part| {
             residence::bring_into_memory(&part.path, &mut part.bytes, options, run)
         })
-    }
-
-    /// What there is to be moved into huge pages if that pays, the most useful first.
-    pub fn for_huge_pages(&self) -> Vec<SharedBytes> {
-        let files = self.parts.iter().map(|part| &part.bytes);
-        huge_pages::parts_to_move(files, &self.tensors)
     }
 
     /// The files this model consists of.

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use super::error::{CheckpointError, Problem};
 use super::locate::locate;
 use super::shard::{Shard, map, scan};
-use crate::huge_pages;
 use crate::residence::{self, LoadOptions, ResidenceError, RunTasks};
 use crate::tensor_info::{TensorInfo, TensorType};
 use crate::{DType, SharedBytes, StoredTensor};
@@ -129,11 +128,6 @@ impl Checkpoint {
     ) -> Result<(), ResidenceError> {
         let mut files = self.files.iter_mut();
         files.try_for_each(|(path, bytes)| residence::bring_into_memory(path, bytes, options, run))
-    }
-
-    /// What there is to be moved into huge pages if that pays, the most useful first.
-    pub fn for_huge_pages(&self) -> Vec<SharedBytes> {
-        huge_pages::parts_to_move(self.files.iter().map(|(_, bytes)| bytes), &self.tensors)
     }
 
     /// The files this checkpoint consists of.

@@ -5,7 +5,8 @@
 use tensor::quant::codebooks::{IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, SIGNS};
 use tensor::quant::float::f16_to_f32;
 
-use super::super::panel::{BLOCK, Form, FormOf, Format, GROUPS, Sink};
+use super::super::panel::{BLOCK, Form, FormOf, Format, GROUPS, Sink, Unit};
+use super::super::source::Source;
 use super::super::words::Rows;
 use crate::simd::{MAX_LANES, Simd};
 
@@ -26,12 +27,14 @@ macro_rules! by_row {
 
         impl Format for $name {
             const BYTES: usize = $bytes;
+            const LAYOUT: &[Unit] = &[];
             type Form = FormOf<$parts, false, 128, 255>;
             // What stores and loads cost is little beside decoding.
             const MOST_DIRECT: usize = 0;
 
             #[inline(always)]
-            unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+            unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>) {
+                let rows = rows.rows();
                 let mut decoded = [RowBlock::ZERO; MAX_LANES];
                 for row in 0..S::LANES {
                     sink.look_ahead(row, S::LANES);

@@ -1,7 +1,8 @@
 //! Q4_K, Q5_K and Q6_K: 256 values with scales of scales.
 
-use super::super::panel::{Form, FormOf, Format, Sink};
-use super::super::words::{Rows, Words};
+use super::super::panel::{Form, FormOf, Format, Sink, Unit};
+use super::super::source::Source;
+use super::super::words::Words;
 use crate::simd::Simd;
 
 /// Q4_K
@@ -16,16 +17,17 @@ pub(crate) struct Q6K;
 
 impl Format for Q4K {
     const BYTES: usize = 144;
+    const LAYOUT: &[Unit] = &[Unit::Words(36)];
     type Form = FormOf<1, true, 0, 15>;
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+    unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>) {
         // SAFETY: the fields of a block of 144 bytes.
         unsafe {
             factors(s, rows, sink);
             for pair in 0..4 {
                 sink.look_ahead(pair, 4);
-                let bytes = s.transpose_32(rows.skip(16 + 32 * pair));
+                let bytes = rows.skip::<S>(16 + 32 * pair).words_8(s);
                 let (mut low, mut high) = (bytes, bytes);
                 for word in 0..8 {
                     [low[word], high[word]] = nibbles(s, bytes[word]);
@@ -39,18 +41,19 @@ impl Format for Q4K {
 
 impl Format for Q5K {
     const BYTES: usize = 176;
+    const LAYOUT: &[Unit] = &[Unit::Words(44)];
     type Form = FormOf<1, true, 0, 31>;
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+    unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>) {
         // SAFETY: the fields of a block of 176 bytes.
         unsafe {
             factors(s, rows, sink);
             // Bit g belongs to group g.
-            let mut fifths = s.transpose_32(rows.skip(16));
+            let mut fifths = rows.skip::<S>(16).words_8(s);
             for pair in 0..4 {
                 sink.look_ahead(pair, 4);
-                let bytes = s.transpose_32(rows.skip(48 + 32 * pair));
+                let bytes = rows.skip::<S>(48 + 32 * pair).words_8(s);
                 let (mut low, mut high) = (bytes, bytes);
                 for word in 0..8 {
                     let bit = s.splat_bytes(16);
@@ -70,14 +73,15 @@ impl Format for Q5K {
 
 impl Format for Q6K {
     const BYTES: usize = 210;
+    const LAYOUT: &[Unit] = &[Unit::Words(52), Unit::Halves(1)];
     type Form = FormOf<2, false, 32, 63>;
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+    unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>) {
         // SAFETY: the fields of a block of 210 bytes.
         unsafe {
-            let d = s.half_to_float(s.gather_halves(rows.skip(208)));
-            let packed = s.transpose_16(rows.skip(192));
+            let d = s.half_to_float(rows.skip::<S>(208).half(s));
+            let packed = rows.skip::<S>(192).words_4(s);
             for word in 0..4 {
                 let bytes = signed_bytes(s, packed[word]);
                 for index in 0..4 {
@@ -89,10 +93,10 @@ impl Format for Q6K {
             for half in 0..2 {
                 // Both in pieces of 16 bytes, so that all fits the registers.
                 for piece in 0..2 {
-                    let high = s.transpose_16(rows.skip(128 + 32 * half + 16 * piece));
+                    let high = rows.skip::<S>(128 + 32 * half + 16 * piece).words_4(s);
                     for run in 0..2 {
                         sink.look_ahead(4 * half + 2 * piece + run, 8);
-                        let low = s.transpose_16(rows.skip(64 * half + 32 * run + 16 * piece));
+                        let low = rows.skip::<S>(64 * half + 32 * run + 16 * piece).words_4(s);
                         let (mut first, mut second) = (low, low);
                         for word in 0..4 {
                             [first[word], second[word]] = nibbles(s, low[word]);
@@ -157,9 +161,9 @@ pub(super) fn bytes_of<S: Words>(s: S, words: S::I) -> [S::I; 4] {
 /// # Safety
 /// Rows must have 16 bytes.
 #[inline(always)]
-unsafe fn factors<S: Simd, F: Format>(s: S, rows: Rows, sink: &mut impl Sink<S, F>) {
+unsafe fn factors<S: Simd, F: Format>(s: S, rows: impl Source, sink: &mut impl Sink<S, F>) {
     // SAFETY: as the caller promises.
-    let [d_dmin, scales, mins, joined] = unsafe { s.transpose_16(rows) };
+    let [d_dmin, scales, mins, joined] = unsafe { rows.words_4(s) };
     let d = s.half_to_float(d_dmin);
     let dmin = s.half_to_float(s.shift_right(d_dmin, 16));
     let (six, two) = (s.splat_bytes(0x3f), s.splat_bytes(0x30));

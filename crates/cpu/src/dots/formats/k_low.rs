@@ -1,7 +1,8 @@
 //! Q2_K and Q3_K: 16 parts of 16 values, their codes' bits scattered over the block.
 
-use super::super::panel::{Form, FormOf, Format, Sink};
-use super::super::words::{Rows, Words};
+use super::super::panel::{Form, FormOf, Format, Sink, Unit};
+use super::super::source::Source;
+use super::super::words::Words;
 use super::k::{bytes_of, nibbles};
 use crate::simd::Simd;
 
@@ -14,15 +15,16 @@ pub(crate) struct Q3K;
 
 impl Format for Q2K {
     const BYTES: usize = 84;
+    const LAYOUT: &[Unit] = &[Unit::Words(20), Unit::Halves(2)];
     type Form = FormOf<2, true, 0, 3>;
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+    unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>) {
         // SAFETY: the fields of a block of 84 bytes.
         unsafe {
-            let d = s.half_to_float(s.gather_halves(rows.skip(80)));
-            let dmin = s.half_to_float(s.gather_halves(rows.skip(82)));
-            let factors = s.transpose_16(rows);
+            let d = s.half_to_float(rows.skip::<S>(80).half(s));
+            let dmin = s.half_to_float(rows.skip::<S>(82).half(s));
+            let factors = rows.words_4(s);
             for word in 0..4 {
                 let [scales, mins] = nibbles(s, factors[word]);
                 let (scales, mins) = (bytes_of(s, scales), bytes_of(s, mins));
@@ -35,7 +37,7 @@ impl Format for Q2K {
             for half in 0..2 {
                 for part in 0..2 {
                     sink.look_ahead(2 * half + part, 4);
-                    let bytes = s.transpose_16(rows.skip(16 + 32 * half + 16 * part));
+                    let bytes = rows.skip::<S>(16 + 32 * half + 16 * part).words_4(s);
                     for quarter in 0..4 {
                         let codes = two_bits(s, bytes, quarter);
                         sink.codes(s, 4 * half + quarter, part, codes);
@@ -48,17 +50,16 @@ impl Format for Q2K {
 
 impl Format for Q3K {
     const BYTES: usize = 110;
+    const LAYOUT: &[Unit] = &[Unit::Words(27), Unit::Halves(1)];
     type Form = FormOf<2, false, 4, 7>;
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+    unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>) {
         // SAFETY: the fields of a block of 110 bytes.
         unsafe {
-            // The scales' twelve bytes are not the last four words: d is behind them.
-            let [a, b, c, last] = s.transpose_16(rows.skip(94));
-            let d = s.half_to_float(s.shift_right(last, 16));
-            let join = [joined(s, a, b), joined(s, b, c), joined(s, c, last)];
-            let scales = q3_scales(s, join);
+            let (packed, d) = rows.skip::<S>(96).words_3_and_half(s);
+            let d = s.half_to_float(d);
+            let scales = q3_scales(s, packed);
             for word in 0..4 {
                 let bytes = bytes_of(s, scales[word]);
                 for index in 0..4 {
@@ -69,10 +70,10 @@ impl Format for Q3K {
             }
             for part in 0..2 {
                 // Bit g belongs to group g.
-                let mut high = s.transpose_16(rows.skip(16 * part));
+                let mut high = rows.skip::<S>(16 * part).words_4(s);
                 for half in 0..2 {
                     sink.look_ahead(2 * part + half, 4);
-                    let bytes = s.transpose_16(rows.skip(32 + 32 * half + 16 * part));
+                    let bytes = rows.skip::<S>(32 + 32 * half + 16 * part).words_4(s);
                     for quarter in 0..4 {
                         let mut codes = two_bits(s, bytes, quarter);
                         for word in 0..4 {
@@ -98,12 +99,6 @@ fn two_bits<S: Words>(s: S, bytes: [S::I; 4], quarter: usize) -> [S::I; 4] {
         codes[word] = s.and(shifted, s.splat_bytes(3));
     }
     codes
-}
-
-/// The last two bytes of a word and the first two of the next.
-#[inline(always)]
-fn joined<S: Words>(s: S, a: S::I, b: S::I) -> S::I {
-    s.or(s.shift_right(a, 16), s.shift_left(b, 16))
 }
 
 /// The sixteen scales of Q3_K as bytes, still with their offset of 32.

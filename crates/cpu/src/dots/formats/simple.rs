@@ -1,7 +1,8 @@
 //! Types of 32 values with one scale.
 
-use super::super::panel::{Form, FormOf, Format, GROUPS, Sink};
-use super::super::words::{Rows, Words};
+use super::super::panel::{Form, FormOf, Format, GROUPS, Sink, Unit};
+use super::super::source::Source;
+use super::super::words::Words;
 use super::k::nibbles;
 use crate::simd::Simd;
 
@@ -24,16 +25,17 @@ pub(crate) struct Q5_1;
 
 impl Format for Q8_0 {
     const BYTES: usize = 8 * 34;
+    const LAYOUT: &[Unit] = &[Unit::Halves(1), Unit::Words(8)];
     type Form = FormOf<1, false, 128, 255>;
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+    unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>) {
         for group in 0..GROUPS {
             sink.look_ahead(group, GROUPS);
-            let rows = rows.skip(34 * group);
+            let rows = rows.skip::<S>(34 * group);
             // SAFETY: the fields of a block of 34 bytes.
             let (scales, mut codes) =
-                unsafe { (s.gather_halves(rows), s.transpose_32(rows.skip(2))) };
+                unsafe { (rows.half(s), rows.skip::<S>(2).words_8(s)) };
             sink.scales(s, group, 0, s.half_to_float(scales));
             for word in 0..8 {
                 codes[word] = s.prepare_signed(codes[word]);
@@ -45,15 +47,16 @@ impl Format for Q8_0 {
 
 impl Format for Q4_0 {
     const BYTES: usize = 8 * 18;
+    const LAYOUT: &[Unit] = &[Unit::Halves(1), Unit::Words(4)];
     type Form = FormOf<1, false, 8, 15>;
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+    unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>) {
         for group in 0..GROUPS {
             sink.look_ahead(group, GROUPS);
-            let rows = rows.skip(18 * group);
+            let rows = rows.skip::<S>(18 * group);
             // SAFETY: the fields of a block of 18 bytes.
-            let (scales, codes) = unsafe { (s.gather_halves(rows), s.transpose_16(rows.skip(2))) };
+            let (scales, codes) = unsafe { (rows.half(s), rows.skip::<S>(2).words_4(s)) };
             sink.scales(s, group, 0, s.half_to_float(scales));
             let mut codes = split(s, codes);
             for word in 0..8 {
@@ -66,17 +69,18 @@ impl Format for Q4_0 {
 
 impl Format for Q4_1 {
     const BYTES: usize = 8 * 20;
+    const LAYOUT: &[Unit] = &[Unit::Halves(2), Unit::Words(4)];
     type Form = FormOf<1, true, 0, 15>;
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+    unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>) {
         for group in 0..GROUPS {
             sink.look_ahead(group, GROUPS);
-            let rows = rows.skip(20 * group);
+            let rows = rows.skip::<S>(20 * group);
             // SAFETY: the fields of a block of 20 bytes.
             let (scales, mins, codes) = unsafe {
-                let (scales, mins) = (s.gather_halves(rows), s.gather_halves(rows.skip(2)));
-                (scales, mins, s.transpose_16(rows.skip(4)))
+                let (scales, mins) = (rows.half(s), rows.skip::<S>(2).half(s));
+                (scales, mins, rows.skip::<S>(4).words_4(s))
             };
             sink.scales(s, group, 0, s.half_to_float(scales));
             sink.mins(s, group, 0, s.sub(s.splat(0.0), s.half_to_float(mins)));
@@ -87,17 +91,18 @@ impl Format for Q4_1 {
 
 impl Format for Q5_0 {
     const BYTES: usize = 8 * 22;
+    const LAYOUT: &[Unit] = &[Unit::Halves(3), Unit::Words(4)];
     type Form = FormOf<1, false, 16, 31>;
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+    unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>) {
         for group in 0..GROUPS {
             sink.look_ahead(group, GROUPS);
-            let rows = rows.skip(22 * group);
+            let rows = rows.skip::<S>(22 * group);
             // SAFETY: the fields of a block of 22 bytes.
             let (scales, high, codes) = unsafe {
-                let high = gather_words(s, rows.skip(2));
-                (s.gather_halves(rows), high, s.transpose_16(rows.skip(6)))
+                let high = gather_words(s, rows.skip::<S>(2));
+                (rows.half(s), high, rows.skip::<S>(6).words_4(s))
             };
             sink.scales(s, group, 0, s.half_to_float(scales));
             let mut codes = with_fifths(s, split(s, codes), high);
@@ -111,18 +116,19 @@ impl Format for Q5_0 {
 
 impl Format for Q5_1 {
     const BYTES: usize = 8 * 24;
+    const LAYOUT: &[Unit] = &[Unit::Halves(4), Unit::Words(4)];
     type Form = FormOf<1, true, 0, 31>;
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+    unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>) {
         for group in 0..GROUPS {
             sink.look_ahead(group, GROUPS);
-            let rows = rows.skip(24 * group);
+            let rows = rows.skip::<S>(24 * group);
             // SAFETY: the fields of a block of 24 bytes.
             let (scales, mins, high, codes) = unsafe {
-                let (scales, mins) = (s.gather_halves(rows), s.gather_halves(rows.skip(2)));
-                let high = gather_words(s, rows.skip(4));
-                (scales, mins, high, s.transpose_16(rows.skip(8)))
+                let (scales, mins) = (rows.half(s), rows.skip::<S>(2).half(s));
+                let high = gather_words(s, rows.skip::<S>(4));
+                (scales, mins, high, rows.skip::<S>(8).words_4(s))
             };
             sink.scales(s, group, 0, s.half_to_float(scales));
             sink.mins(s, group, 0, s.sub(s.splat(0.0), s.half_to_float(mins)));
@@ -136,9 +142,9 @@ impl Format for Q5_1 {
 /// # Safety
 /// Each row must have 4 bytes.
 #[inline(always)]
-unsafe fn gather_words<S: Words>(s: S, rows: Rows) -> S::I {
+unsafe fn gather_words<S: Simd>(s: S, rows: impl Source) -> S::I {
     // SAFETY: as the caller promises.
-    let (low, high) = unsafe { (s.gather_halves(rows), s.gather_halves(rows.skip(2))) };
+    let (low, high) = unsafe { (rows.half(s), rows.skip::<S>(2).half(s)) };
     s.or(low, s.shift_left(high, 16))
 }
 

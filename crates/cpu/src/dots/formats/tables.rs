@@ -2,8 +2,9 @@
 
 use tensor::quant::codebooks::{E2M1_DOUBLED, IQ4};
 
-use super::super::panel::{Form, FormOf, Format, GROUPS, Sink};
-use super::super::words::{Rows, Words};
+use super::super::panel::{Form, FormOf, Format, GROUPS, Sink, Unit};
+use super::super::source::Source;
+use super::super::words::Words;
 use super::simple::split;
 use crate::simd::Simd;
 
@@ -41,18 +42,19 @@ fn looked_up<S: Words>(s: S, bytes: [S::I; 4], table: S::I) -> [S::I; 8] {
 
 impl Format for Mxfp4 {
     const BYTES: usize = 8 * 17;
+    const LAYOUT: &[Unit] = &[Unit::Bytes(1), Unit::Words(4)];
     type Form = FormOf<1, false, 16, 28>;
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+    unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>) {
         let table = s.table(const { &biased(&E2M1_DOUBLED, 16) });
         let table = Self::Form::prepare(s, table);
         for group in 0..GROUPS {
             sink.look_ahead(group, GROUPS);
-            let rows = rows.skip(17 * group);
+            let rows = rows.skip::<S>(17 * group);
             // SAFETY: the fields of a block of 17 bytes.
             let (exponents, codes) =
-                unsafe { (s.gather_bytes(rows), s.transpose_16(rows.skip(1))) };
+                unsafe { (rows.byte(s), rows.skip::<S>(1).words_4(s)) };
             sink.codes(s, group, 0, looked_up(s, codes, table));
             // The table has twice the values, so the scale is 2^(e - 128): the product of two
             // powers that are normal numbers, whatever e.
@@ -65,17 +67,18 @@ impl Format for Mxfp4 {
 
 impl Format for Iq4Nl {
     const BYTES: usize = 8 * 18;
+    const LAYOUT: &[Unit] = &[Unit::Halves(1), Unit::Words(4)];
     type Form = FormOf<1, false, 128, 255>;
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+    unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>) {
         let table = s.table(const { &biased(&IQ4, 128) });
         let table = Self::Form::prepare(s, table);
         for group in 0..GROUPS {
             sink.look_ahead(group, GROUPS);
-            let rows = rows.skip(18 * group);
+            let rows = rows.skip::<S>(18 * group);
             // SAFETY: the fields of a block of 18 bytes.
-            let (scales, codes) = unsafe { (s.gather_halves(rows), s.transpose_16(rows.skip(2))) };
+            let (scales, codes) = unsafe { (rows.half(s), rows.skip::<S>(2).words_4(s)) };
             sink.codes(s, group, 0, looked_up(s, codes, table));
             sink.scales(s, group, 0, s.half_to_float(scales));
         }
@@ -84,14 +87,15 @@ impl Format for Iq4Nl {
 
 impl Format for Iq4Xs {
     const BYTES: usize = 136;
+    const LAYOUT: &[Unit] = &[Unit::Words(34)];
     type Form = FormOf<1, false, 128, 255>;
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(s: S, rows: Rows, sink: &mut impl Sink<S, Self>) {
+    unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>) {
         let table = s.table(const { &biased(&IQ4, 128) });
         let table = Self::Form::prepare(s, table);
         // SAFETY: the fields of a block of 136 bytes.
-        let [d_high, low, ..] = unsafe { s.transpose_16(rows) };
+        let [d_high, low, ..] = unsafe { rows.words_4(s) };
         let d = s.half_to_float(d_high);
         for group in 0..GROUPS {
             sink.look_ahead(group, GROUPS);
@@ -102,7 +106,7 @@ impl Format for Iq4Xs {
             let scales = s.sub(s.to_float(scales), s.splat(32.0));
             sink.scales(s, group, 0, s.mul(d, scales));
             // SAFETY: as above.
-            let codes = unsafe { s.transpose_16(rows.skip(8 + 16 * group)) };
+            let codes = unsafe { rows.skip::<S>(8 + 16 * group).words_4(s) };
             sink.codes(s, group, 0, looked_up(s, codes, table));
         }
     }

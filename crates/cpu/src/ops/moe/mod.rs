@@ -37,7 +37,7 @@ pub struct Routing {
 
 impl Experts {
     pub(super) fn new(cpu: &Cpu, stored: StoredExperts) -> Result<Self, OpError> {
-        let load = |stored| Matrix::new(stored, cpu.activations);
+        let load = |stored| Matrix::new(cpu, stored);
         let experts: Vec<MlpWeights<Matrix>> = stored
             .experts
             .into_iter()
