@@ -140,6 +140,14 @@ impl Cpu {
         (Self { copies, ..self }, copier)
     }
 
+    #[cfg(test)]
+    pub(crate) fn without_copies(self) -> Self {
+        Self {
+            copies: None,
+            ..self
+        }
+    }
+
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.dispatch.isa()

@@ -191,9 +191,7 @@ impl Matrix {
         let row_bytes = self.stored.row_bytes();
         let (bytes, interleaved) = match self.bytes() {
             // Stripes begin with panels.
-            (_, 1..) if !outputs.start.is_multiple_of(dispatch.lanes()) => {
-                (self.stored.bytes(), 0)
-            }
+            (_, 1..) if !outputs.start.is_multiple_of(dispatch.lanes()) => (self.stored.bytes(), 0),
             bytes => bytes,
         };
         let bytes = &bytes[outputs.start * row_bytes..];
@@ -261,6 +259,27 @@ impl Matrix {
                 unsafe { floats.dots(dispatch, rows.len(), input, output) };
             }
         });
+    }
+}
+
+#[cfg(test)]
+impl Matrix {
+    /// If there is a copy, how many rows lie in interleaved panels.
+    pub(crate) fn copied_for_tests(&self) -> Option<usize> {
+        Some(self.copy.as_ref()?.get()?.1)
+    }
+
+    pub(crate) fn outputs_for_tests(&self, cpu: &Cpu, x: &Tensor, outputs: Range<usize>) -> Tensor {
+        let mut out = Tensor::zeros(x.rows(), outputs.len());
+        let inputs = crate::ops::inputs_for_tests(cpu, x, self);
+        let rows: Vec<u32> = (0..x.rows() as u32).collect();
+        let to = Destination {
+            first: out.data_mut().as_mut_ptr(),
+            stride: outputs.len(),
+        };
+        // SAFETY: there is a place for each input's outputs.
+        unsafe { self.dots(cpu.dispatch, &inputs, &rows, outputs, to) };
+        out
     }
 }
 

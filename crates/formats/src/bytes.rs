@@ -119,7 +119,10 @@ impl SharedBytes {
         if let Owner::File(map) = &*self.owner {
             let advice = memmap2::UncheckedAdvice::DontNeed;
             let (start, len) = (self.range.start, self.range.len());
-            #[expect(unsafe_code, reason = "advice that is unsafe for maps that are written")]
+            #[expect(
+                unsafe_code,
+                reason = "advice that is unsafe for maps that are written"
+            )]
             // SAFETY: a read-only map of a file has the file's bytes again after this.
             let _ = unsafe { map.unchecked_advise_range(advice, start, len) };
         }

@@ -16,6 +16,9 @@ use crate::simd::{Dispatch, MAX_LANES};
 /// stay in the second cache, but no more than [`MOST_INPUTS`].
 const INPUT_BYTES: usize = 384 << 10;
 const MOST_INPUTS: usize = 256;
+/// How far ahead of what is multiplied an interleaved panel is asked for. It is one stream that the
+/// hardware follows, too, but not fast enough across pages.
+const AHEAD: usize = 8 << 10;
 /// As many bytes as the longest block has, or more.
 const MAX_BYTES: usize = 288;
 
@@ -103,6 +106,7 @@ impl Stripe<'_> {
         };
         panel.ahead = first.rows.row(lanes);
         if row + lanes <= self.interleaved {
+            panel.ahead = first.rows.first.wrapping_add(AHEAD);
             let blocks = Blocks {
                 rows: Interleaved(first.rows.first),
                 count: whole,

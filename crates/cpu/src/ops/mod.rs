@@ -19,6 +19,15 @@ use crate::matrix::Matrix;
 
 pub use moe::{Experts, Routing};
 
+#[cfg(test)]
+pub(crate) fn inputs_for_tests<'a>(
+    cpu: &Cpu,
+    x: &'a Tensor,
+    weight: &Matrix,
+) -> crate::matrix::Inputs<'a> {
+    linear::inputs(cpu, x, &[weight])
+}
+
 impl Ops for Cpu {
     type Tensor = Tensor;
     type Matrix = Matrix;

@@ -1,6 +1,7 @@
 //! Every operation against the scalar reference, and against itself on other roads.
 
 mod attention;
+mod copies;
 mod delta;
 mod held_rows;
 mod linear;

@@ -34,8 +34,7 @@ impl Format for Q8_0 {
             sink.look_ahead(group, GROUPS);
             let rows = rows.skip::<S>(34 * group);
             // SAFETY: the fields of a block of 34 bytes.
-            let (scales, mut codes) =
-                unsafe { (rows.half(s), rows.skip::<S>(2).words_8(s)) };
+            let (scales, mut codes) = unsafe { (rows.half(s), rows.skip::<S>(2).words_8(s)) };
             sink.scales(s, group, 0, s.half_to_float(scales));
             for word in 0..8 {
                 codes[word] = s.prepare_signed(codes[word]);

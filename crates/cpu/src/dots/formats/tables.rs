@@ -53,8 +53,7 @@ impl Format for Mxfp4 {
             sink.look_ahead(group, GROUPS);
             let rows = rows.skip::<S>(17 * group);
             // SAFETY: the fields of a block of 17 bytes.
-            let (exponents, codes) =
-                unsafe { (rows.byte(s), rows.skip::<S>(1).words_4(s)) };
+            let (exponents, codes) = unsafe { (rows.byte(s), rows.skip::<S>(1).words_4(s)) };
             sink.codes(s, group, 0, looked_up(s, codes, table));
             // The table has twice the values, so the scale is 2^(e - 128): the product of two
             // powers that are normal numbers, whatever e.
