@@ -223,7 +223,7 @@ mod tests {
             [true, false].map(|huge_pages| LoadOptions {
                 mmap,
                 huge_pages,
-                mlock: false,
+                ..LoadOptions::default()
             })
         })
     }
