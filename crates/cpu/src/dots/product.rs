@@ -1,5 +1,6 @@
 //! The walk over a stripe of quantised rows and all inputs: unpack, multiply, next.
 
+use std::cell::RefCell;
 use std::marker::PhantomData;
 
 use super::direct::{Direct, Unpack};
@@ -21,6 +22,22 @@ const MOST_INPUTS: usize = 256;
 const AHEAD: usize = 8 << 10;
 /// As many bytes as the longest block has, or more.
 const MAX_BYTES: usize = 288;
+
+/// What a product needs room for: too much to be cleared for each stripe.
+struct Workspace {
+    panel: Panel,
+    inputs: [Input; MOST_INPUTS],
+}
+
+thread_local! {
+    static WORKSPACE: RefCell<Box<Workspace>> = RefCell::new(Box::new(Workspace {
+        panel: Panel::new(),
+        inputs: [Input {
+            groups: std::ptr::null(),
+            output: std::ptr::null_mut(),
+        }; MOST_INPUTS],
+    }));
+}
 
 /// Some consecutive rows of a quantised matrix, and the place of their products.
 pub(crate) struct Stripe<'a> {
@@ -57,25 +74,23 @@ impl Stripe<'_> {
         let groups = self.row_bytes * GROUPS / F::BYTES;
         let most = INPUT_BYTES / size_of::<ActivationGroup>() / groups.max(1);
         let most = most.clamp(8, MOST_INPUTS);
-        let mut panel = Panel::new();
-        let mut inputs = [Input {
-            groups: std::ptr::null(),
-            output: std::ptr::null_mut(),
-        }; MOST_INPUTS];
-        for first in (0..self.tokens.len()).step_by(most) {
-            let count = most.min(self.tokens.len() - first);
-            for (index, input) in inputs[..count].iter_mut().enumerate() {
-                let row = self.inputs.row(self.tokens[first + index] as usize);
-                *input = Input {
-                    groups: row[..groups].as_ptr(),
-                    output: self.to.row(first + index),
-                };
+        WORKSPACE.with_borrow_mut(|workspace| {
+            let Workspace { panel, inputs } = &mut **workspace;
+            for first in (0..self.tokens.len()).step_by(most) {
+                let count = most.min(self.tokens.len() - first);
+                for (index, input) in inputs[..count].iter_mut().enumerate() {
+                    let row = self.inputs.row(self.tokens[first + index] as usize);
+                    *input = Input {
+                        groups: row[..groups].as_ptr(),
+                        output: self.to.row(first + index),
+                    };
+                }
+                for row in (0..self.rows).step_by(lanes) {
+                    // SAFETY: the rows exist.
+                    unsafe { self.panel::<F>(dispatch, row, &inputs[..count], panel) };
+                }
             }
-            for row in (0..self.rows).step_by(lanes) {
-                // SAFETY: the rows exist.
-                unsafe { self.panel::<F>(dispatch, row, &inputs[..count], &mut panel) };
-            }
-        }
+        });
     }
 
     /// Multiplies a panel's rows, or as many as there are, with inputs.
