@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
-use crate::{bench, convert, dashes, exit, inspect, logits, output, run, synth, tokenize};
+use crate::{bench, convert, dashes, exit, inspect, logits, output, run, serve, synth, tokenize};
 
 /// Runs the Qwen3.5 family of language models on the machine you have.
 #[derive(Debug, Parser)]
@@ -25,6 +25,8 @@ struct Cli {
 enum Command {
     /// Talk to a model: answer one prompt, or hold a conversation.
     Run(Box<run::RunArgs>),
+    /// Serve a model over HTTP to the programs that speak OpenAI's API.
+    Serve(Box<serve::ServeArgs>),
     /// Write the logits after every token of a prompt.
     Logits(logits::LogitsArgs),
     /// Measure how fast models run here.
@@ -52,6 +54,7 @@ impl Command {
     fn run(self, global: &Global) -> anyhow::Result<()> {
         match self {
             Command::Run(args) => run::run(&args, global),
+            Command::Serve(args) => serve::run(&args, global),
             Command::Logits(args) => logits::run(&args, global),
             Command::Bench(args) => bench::run(&args, global),
             Command::Inspect(args) => inspect::run(&args),

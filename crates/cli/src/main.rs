@@ -16,7 +16,9 @@ mod model_args;
 mod output;
 mod rope;
 mod run;
+mod sampling_args;
 mod scheduling;
+mod serve;
 mod synth;
 mod tokenize;
 

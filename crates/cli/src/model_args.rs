@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use engine::{BackendChoice, Engine, EngineSettings, KvTypes, OpenedModel};
 use formats::{DType, LoadOptions};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tensor::Reference;
 
 use crate::args::Global;
@@ -154,6 +154,44 @@ impl ModelArgs {
         bar.finish_and_clear();
         Ok(engine?)
     }
+}
+
+/// Contexts above this are only made when asked for: their memory is large.
+const DEFAULT_CONTEXT: usize = 32_768;
+
+/// How long a context is made when so much was asked for, 0 meaning all that the model has. Warns
+/// where it is more than that.
+pub(crate) fn context_of(asked: Option<usize>, opened: &OpenedModel) -> usize {
+    let trained = opened.config.context_length;
+    let context = match asked {
+        None => trained.min(DEFAULT_CONTEXT),
+        Some(0) => trained,
+        Some(context) => context,
+    };
+    if context > trained {
+        output::note(&format!(
+            "warning: the context of {context} tokens is more than the {trained} the model was \
+             trained for; answers past that will be poor"
+        ));
+    }
+    context
+}
+
+/// The template's variables of `--chat-template-kwargs`.
+///
+/// # Errors
+/// When it is no JSON object.
+pub(crate) fn template_variables(json: Option<&str>) -> anyhow::Result<Map<String, Value>> {
+    let Some(json) = json else {
+        return Ok(Map::new());
+    };
+    serde_json::from_str(json).map_err(|error| {
+        let why = format!(
+            "--chat-template-kwargs: {error}; expected a JSON object such as \
+             {{\"enable_thinking\": false}}"
+        );
+        Failure::Usage(why).into()
+    })
 }
 
 /// Reads token ids: a JSON list, also inside one more list or under the names that tokenizers use.

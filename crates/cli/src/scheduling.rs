@@ -15,10 +15,10 @@ pub(crate) struct SchedulingArgs {
     #[arg(long, value_name = "N", default_value_t = 512, alias = "ub",
           value_parser = clap::value_parser!(u32).range(1..))]
     ubatch_size: u32,
-    /// How many answers are computed at once; they share the context's memory [short: -np].
-    #[arg(long, value_name = "N", default_value_t = 1, alias = "np",
-          value_parser = clap::value_parser!(u32).range(1..))]
-    parallel: u32,
+    /// How many answers are computed at once; they share the context's memory (default: 1, in
+    /// `serve` 4) [short: -np].
+    #[arg(long, value_name = "N", alias = "np", value_parser = clap::value_parser!(u32).range(1..))]
+    parallel: Option<u32>,
     /// RAM for the states of prompts that were read, so that they need not be read again, in MiB;
     /// 0 for none.
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
@@ -26,9 +26,9 @@ pub(crate) struct SchedulingArgs {
 }
 
 impl SchedulingArgs {
-    /// The most sequences at once.
-    pub(crate) fn sequences(&self) -> usize {
-        self.parallel as usize
+    /// The most sequences at once; `usual` where nobody says.
+    pub(crate) fn sequences(&self, usual: usize) -> usize {
+        self.parallel.map_or(usual, |parallel| parallel as usize)
     }
 
     pub(crate) fn settings(&self) -> SchedulerSettings {

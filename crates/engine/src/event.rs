@@ -23,6 +23,16 @@ pub enum Event {
         /// Tokens of the prompt.
         total: usize,
     },
+    /// Log-probabilities of some of the prompt's tokens, if the request asked for them: of those
+    /// from `first` on. Of the very first token, nothing is known.
+    PromptLogprobs {
+        /// Which.
+        request: RequestId,
+        /// The place of the first of these tokens in the prompt.
+        first: usize,
+        /// One for each token.
+        tokens: Vec<TokenLogprobs>,
+    },
     /// A token of an answer.
     Token {
         /// Which.

@@ -4,6 +4,7 @@
 //! [`OpenedModel::load`] hands them to a device.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use formats::gguf::{GgufError, GgufFile};
 use formats::hf::{HfConfig, HfError};
@@ -95,6 +96,14 @@ pub enum BackendChoice {
 }
 
 impl BackendChoice {
+    /// The CPU with so many threads of its own.
+    ///
+    /// # Errors
+    /// If the machine lacks what the kernels need.
+    pub fn cpu(threads: usize) -> Result<Self, cpu::CpuError> {
+        cpu::Cpu::new(Arc::new(cpu::Pool::new(threads))).map(Self::Cpu)
+    }
+
     /// What decides how it rounds: on devices of equal names, equal models give equal bits.
     pub fn numerics(&self) -> String {
         match self {

@@ -37,6 +37,9 @@ pub struct Request {
     pub speculation: bool,
     /// Whether cached prompts may be used and this one be cached; never changes the answer.
     pub cache: bool,
+    /// Tell the log-probabilities of the prompt's tokens, and for each place so many likeliest
+    /// tokens with theirs. The whole prompt is read then, as if nothing were cached.
+    pub prompt_logprobs: Option<usize>,
     /// Tokens before which the state is kept when the model chooses them, such as `<tool_call>`.
     pub keep_before: Vec<u32>,
 }
@@ -54,6 +57,7 @@ impl Request {
             priority: 0,
             speculation: true,
             cache: true,
+            prompt_logprobs: None,
             keep_before: Vec::new(),
         }
     }

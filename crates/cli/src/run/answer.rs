@@ -16,8 +16,8 @@ use text::{
 };
 
 use super::printer::Printer;
-use super::sampling::SamplingArgs;
 use super::structure::Structure;
+use crate::sampling_args::SamplingArgs;
 use crate::{interrupt, output};
 
 /// A loaded model and what was said so far.

@@ -6,8 +6,8 @@ use text::Message;
 
 use super::answer::Conversation;
 use super::printer::Printer;
-use super::sampling::SamplingArgs;
 use crate::output;
+use crate::sampling_args::SamplingArgs;
 
 const HELP: &str = "\
 /help             this list

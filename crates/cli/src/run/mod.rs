@@ -3,7 +3,6 @@
 mod answer;
 mod chat;
 mod printer;
-mod sampling;
 mod structure;
 
 use std::io::{IsTerminal, Read};
@@ -13,17 +12,17 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use engine::{EngineSettings, Scheduler, TokenRules};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use text::{ChatTemplate, Message};
 
 use crate::args::Global;
 use crate::exit::Failure;
-use crate::model_args::{CacheArgs, ModelArgs};
+use crate::model_args::{CacheArgs, ModelArgs, context_of, template_variables};
+use crate::sampling_args::SamplingArgs;
 use crate::scheduling::SchedulingArgs;
 use crate::{embedded, interrupt, output};
 use answer::Conversation;
 use printer::Printer;
-use sampling::SamplingArgs;
 use structure::StructureArgs;
 
 /// Talk to a model: answers `-p` or standard input, or holds a conversation on a terminal.
@@ -92,13 +91,10 @@ impl Thinking {
     }
 }
 
-/// Contexts above this are only made when asked for: their memory is large.
-const DEFAULT_CONTEXT: usize = 32_768;
-
 pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
     interrupt::listen()?;
     let prompt = args.read_prompt()?;
-    let kwargs = args.template_variables()?;
+    let kwargs = template_variables(args.chat_template_kwargs.as_deref())?;
     let tools = args.read_tools()?;
     if prompt.is_none() && args.json {
         let why = "--json answers one prompt; give it with -p, --file or standard input";
@@ -111,20 +107,9 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
         Some(path) => Some(ChatTemplate::from_file(path)?),
         None => Some(opened.template()?),
     };
-    let context = match args.ctx_size {
-        None => opened.config.context_length.min(DEFAULT_CONTEXT),
-        Some(0) => opened.config.context_length,
-        Some(context) => context,
-    };
-    if context > opened.config.context_length {
-        output::note(&format!(
-            "warning: the context of {context} tokens is more than the {} the model was trained \
-             for; answers past that will be poor",
-            opened.config.context_length
-        ));
-    }
+    let context = context_of(args.ctx_size, &opened);
     let settings = EngineSettings {
-        sequences: args.scheduling.sequences(),
+        sequences: args.scheduling.sequences(1),
         kv: args.cache.types(),
         ..EngineSettings::single(context)
     };
@@ -193,19 +178,6 @@ impl RunArgs {
             return Err(Failure::BadInput(why.to_owned()).into());
         }
         Ok(Some(text))
-    }
-
-    fn template_variables(&self) -> anyhow::Result<Map<String, Value>> {
-        let Some(json) = &self.chat_template_kwargs else {
-            return Ok(Map::new());
-        };
-        serde_json::from_str(json).map_err(|error| {
-            let why = format!(
-                "--chat-template-kwargs: {error}; expected a JSON object such as \
-                 {{\"enable_thinking\": false}}"
-            );
-            Failure::Usage(why).into()
-        })
     }
 
     fn read_tools(&self) -> anyhow::Result<Vec<Value>> {

@@ -40,11 +40,13 @@ impl Scheduler {
         let cols = outputs.hidden.cols();
         let own = outputs.hidden.data().get(..part.rows * cols);
         self.ran(id, own.unwrap_or_default())?;
+        self.tell_prompt(part, outputs);
         if !part.is_complete {
             return self.keep_at_cut(id, None);
         }
         if is_prefill {
-            let row: Arc<[f32]> = outputs.logits.row(0).into();
+            let last = outputs.logits.rows().saturating_sub(1);
+            let row: Arc<[f32]> = outputs.logits.row(last).into();
             self.keep_at_cut(id, Some(&row))?;
             return self.answer_begins(id, &row);
         }
@@ -190,6 +192,7 @@ impl Scheduler {
             is_paused: false,
             suspect_until: 0,
             usage,
+            told: parent.told,
         };
         let id = self.insert(stream);
         self.keep_parked(id, parked);

@@ -42,9 +42,10 @@ impl Scheduler {
         let past = self.past(stream);
         let next_cut = stream.cuts.iter().find(|cut| cut.offset > past);
         let rows = stream.tokens.len() - past;
+        let until_cut = next_cut.map_or(usize::MAX, |cut| cut.offset - past);
         Want {
             rows,
-            until_cut: next_cut.map_or(usize::MAX, |cut| cut.offset - past),
+            until_cut: until_cut.min(self.most_prompt_rows(stream)),
             is_prefill: rows > 1 || stream.generated() == 0,
             waited: self.now - stream.served,
             rank: stream.rank,

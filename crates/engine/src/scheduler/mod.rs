@@ -20,6 +20,7 @@ mod commit;
 mod cuts;
 mod fit;
 mod plan;
+mod prompt;
 mod run;
 mod settings;
 mod stream;
@@ -37,7 +38,7 @@ use crate::drafter::Drafter;
 use crate::engine::Engine;
 use crate::event::Event;
 use crate::request::{Request, RequestId, SubmitError};
-use crate::sampling::TokenRules;
+use crate::sampling::{Logprobs, SettingsError, TokenRules};
 use crate::stop::StopStrings;
 
 pub use books::{MemoryUse, Metrics, Phase, RequestStatus};
@@ -122,10 +123,11 @@ impl Scheduler {
     /// As [`Self::submit`].
     pub fn submit_guided(
         &mut self,
-        request: Request,
+        mut request: Request,
         guide: Guide,
     ) -> Result<RequestId, SubmitError> {
         self.check(&request)?;
+        request.cache &= request.prompt_logprobs.is_none();
         let chooser = Chooser::new(&request, 0, &self.rules, guide, self.tokenizer.as_ref())?;
         let waiting = self.waiting();
         let limit = self.settings.queue;
@@ -160,6 +162,7 @@ impl Scheduler {
                 prompt: request.prompt.len(),
                 ..Default::default()
             },
+            told: 1,
         };
         self.requests.insert(id, request);
         self.insert(stream);
@@ -246,6 +249,10 @@ impl Scheduler {
                 });
             }
             last = boundary.offset;
+        }
+        if let Some(asked) = request.prompt_logprobs.filter(|&top| top > Logprobs::MOST) {
+            let most = Logprobs::MOST;
+            return Err(SettingsError::TooManyLogprobs { asked, most }.into());
         }
         let limit = self.settings.choices;
         if !(1..=limit).contains(&request.choices) {

@@ -159,7 +159,9 @@ impl Scheduler {
             let past = self.past(stream);
             let own = &stream.tokens[past..past + part.rows];
             let tokens = [own, &part.drafts].concat();
-            let logits = if part.is_complete {
+            let logits = if self.tells_prompt(stream) {
+                (0..tokens.len()).collect()
+            } else if part.is_complete {
                 (part.rows - 1..tokens.len()).collect()
             } else {
                 Vec::new()

@@ -48,6 +48,8 @@ pub(super) struct Stream {
     /// so that it takes nobody with it.
     pub(super) suspect_until: usize,
     pub(super) usage: Usage,
+    /// Of how many of the prompt's tokens log-probabilities were told.
+    pub(super) told: usize,
 }
 
 /// Where a stream's memory is.

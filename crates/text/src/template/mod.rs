@@ -32,6 +32,7 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     /// Variables that come from the model, such as `bos_token`. A request's own come first.
     variables: Map<String, Value>,
+    source: String,
 }
 
 impl ChatTemplate {
@@ -53,7 +54,13 @@ impl ChatTemplate {
         Ok(Self {
             environment: environment::compile(source)?,
             variables: Map::new(),
+            source: source.to_owned(),
         })
+    }
+
+    /// The text that was compiled.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// Sets a variable for all renderings, such as `bos_token`.

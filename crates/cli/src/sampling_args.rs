@@ -136,7 +136,7 @@ impl Base {
 impl SamplingArgs {
     /// The settings for an answer that starts with thinking or not. `is_embedded` is the tiny
     /// model, whose answers are to be exact.
-    pub(super) fn settings(
+    pub(crate) fn settings(
         &self,
         is_thinking: bool,
         is_embedded: bool,
@@ -171,6 +171,11 @@ impl SamplingArgs {
         let usage = |error: SettingsError| Failure::Usage(error.to_string());
         settings.validate().map_err(usage)?;
         Ok(settings)
+    }
+
+    /// The seed that was asked for.
+    pub(crate) fn seed(&self) -> Option<u64> {
+        self.seed
     }
 
     fn dry(&self, tokenizer: &Tokenizer) -> Dry {

@@ -1,0 +1,41 @@
+//! How the server behaves.
+
+use std::time::Duration;
+
+use crate::http::ApiKeys;
+
+/// How the server behaves.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The address to listen on: a name or number.
+    pub host: String,
+    /// The port; 0 for one that the system chooses.
+    pub port: u16,
+    /// Who may use it.
+    pub keys: ApiKeys,
+    /// The most bytes of a body.
+    pub max_body_bytes: usize,
+    /// Web pages of these origins may use it; `*` for all.
+    pub cors_origins: Vec<String>,
+    /// How long answers under way may take when the server is asked to stop.
+    pub drain: Duration,
+    /// Whether `/slots` tells what is going on.
+    pub slots: bool,
+    /// Whether `/metrics` tells figures.
+    pub metrics: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 8080,
+            keys: ApiKeys::default(),
+            max_body_bytes: 64 << 20,
+            cors_origins: Vec::new(),
+            drain: Duration::from_secs(30),
+            slots: true,
+            metrics: true,
+        }
+    }
+}

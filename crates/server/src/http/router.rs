@@ -1,0 +1,113 @@
+//! Which path leads where, and what every request goes through.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderName, HeaderValue, Method, Uri};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Router, http};
+use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+
+use super::{auth, errors};
+use crate::app::App;
+use crate::config::Config;
+use crate::error::{ApiError, ErrorKind};
+use crate::{anthropic, native, openai, random};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The server's paths.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new()
+        .route("/v1/chat/completions", post(openai::chat::complete))
+        .route("/v1/completions", post(openai::completions::complete))
+        .route("/v1/responses", post(openai::responses::respond_to))
+        .route("/v1/messages", post(anthropic::messages))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
+        .route("/v1/models", get(openai::models::list))
+        .route("/v1/models/{*name}", get(openai::models::one))
+        .route("/health", get(native::health))
+        .route("/v1/health", get(native::health))
+        .route("/props", get(native::props))
+        .route("/metrics", get(native::metrics))
+        .route("/slots", get(native::slots))
+        .route("/tokenize", post(native::tokenize))
+        .route("/detokenize", post(native::detokenize))
+        .route("/tokenizer_info", get(native::tokenizer_info))
+        .route("/apply-template", post(native::apply_template))
+        // Telemetry of a client that people use; it would retry for ever.
+        .route("/api/event_logging/batch", post(native::ignore));
+    // The paths without their version, as many clients are set up.
+    router = router
+        .route("/chat/completions", post(openai::chat::complete))
+        .route("/completions", post(openai::completions::complete))
+        .route("/responses", post(openai::responses::respond_to))
+        .route("/models", get(openai::models::list));
+    let cors = cors(app.config());
+    let max_body = app.config().max_body_bytes;
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(max_body))
+        .layer(from_fn_with_state(Arc::clone(&app), auth::check))
+        .layer(from_fn(errors::write))
+        .layer(from_fn(log))
+        .layer(cors)
+        .with_state(app)
+}
+
+async fn not_found(method: Method, uri: Uri) -> ApiError {
+    let what = format!("there is nothing at {method} {}", uri.path());
+    ApiError::new(ErrorKind::NotFound, what)
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    let what = format!("{} is there, but not for {method}", uri.path());
+    ApiError::new(ErrorKind::MethodNotAllowed, what)
+}
+
+/// Gives each request an id, its client's if it has one, and logs it. Bodies are never logged.
+async fn log(mut request: Request, next: Next) -> Response {
+    let given = request.headers().get(&REQUEST_ID);
+    let id = match given.and_then(|id| id.to_str().ok()) {
+        Some(id) if id.len() <= 128 => id.to_owned(),
+        _ => random::id("req_"),
+    };
+    let start = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let value = HeaderValue::from_str(&id).ok();
+    if let Some(value) = &value {
+        request.headers_mut().insert(REQUEST_ID, value.clone());
+    }
+    let mut response = next.run(request).await;
+    tracing::info!(
+        id,
+        status = response.status().as_u16(),
+        milliseconds = start.elapsed().as_secs_f64() * 1e3,
+        "{method} {path}",
+    );
+    if let Some(value) = value {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+fn cors(config: &Config) -> CorsLayer {
+    let origins = &config.cors_origins;
+    if origins.is_empty() {
+        return CorsLayer::new();
+    }
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::from(Any)
+    } else {
+        AllowOrigin::list(origins.iter().filter_map(|origin| origin.parse().ok()))
+    };
+    CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods([http::Method::GET, http::Method::POST])
+        .allow_headers(Any)
+        .expose_headers([REQUEST_ID])
+}

@@ -1,0 +1,9 @@
+//! Paths that tell of the server and its model, mostly in llama.cpp's form.
+
+mod metrics;
+mod state;
+mod tokens;
+
+pub(crate) use metrics::metrics;
+pub(crate) use state::{health, ignore, props, slots};
+pub(crate) use tokens::{apply_template, detokenize, tokenize, tokenizer_info};

@@ -1,0 +1,148 @@
+//! What a client of completions writes.
+
+use serde::Deserialize;
+use text::TokenId;
+
+use super::super::format::FormatFields;
+use super::super::lenient::{OneOrMany, bound};
+use super::fill;
+use crate::ask::{Ask, PromptAsk, SamplingAsk};
+use crate::error::ApiError;
+use crate::model::ServedModel;
+
+/// Tokens of an answer where a request does not say, as this path has always had it.
+const MAX_TOKENS: i64 = 16;
+/// The most prompts of a request.
+const MOST_PROMPTS: usize = 128;
+
+/// The body. Fields that are not here mean nothing to this server.
+#[derive(Debug, Deserialize)]
+pub(crate) struct CompletionBody {
+    prompt: WirePrompt,
+    /// Text behind the gap that is to be filled.
+    suffix: Option<String>,
+    max_tokens: Option<i64>,
+    n: Option<usize>,
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    /// Log-probabilities of so many likeliest tokens beside the chosen one.
+    logprobs: Option<usize>,
+    /// Whether the answer begins with the prompt; with `logprobs` those of its tokens are told too.
+    echo: Option<bool>,
+    stop: Option<OneOrMany>,
+    cache_prompt: Option<bool>,
+    #[serde(flatten)]
+    format: FormatFields,
+    #[serde(flatten)]
+    sampling: SamplingAsk,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum WirePrompt {
+    Text(String),
+    Tokens(Vec<TokenId>),
+    Texts(Vec<String>),
+    ManyTokens(Vec<Vec<TokenId>>),
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+/// How the answer is written.
+#[derive(Debug, Clone)]
+pub(super) struct Form {
+    pub(super) is_streamed: bool,
+    pub(super) tells_usage: bool,
+    /// For how many of the likeliest tokens log-probabilities are told.
+    pub(super) logprobs: Option<usize>,
+    pub(super) echoes: bool,
+    /// The text of each prompt, and answers to each.
+    pub(super) prompts: Vec<String>,
+    pub(super) choices: usize,
+}
+
+impl CompletionBody {
+    /// What is asked for, a prompt at a time, and how it is to be written.
+    ///
+    /// # Errors
+    /// When it makes no sense.
+    pub(super) fn read(self, model: &ServedModel) -> Result<(Vec<Ask>, Form), ApiError> {
+        let prompts = self.prompt.list();
+        if prompts.is_empty() || prompts.len() > MOST_PROMPTS {
+            let why = format!(
+                "expected 1 to {MOST_PROMPTS} prompts, got {}",
+                prompts.len()
+            );
+            return Err(ApiError::bad("prompt", why));
+        }
+        let echoes = self.echo == Some(true);
+        let mut form = Form {
+            is_streamed: self.stream == Some(true),
+            tells_usage: self.stream_options.unwrap_or_default().include_usage == Some(true),
+            logprobs: self.logprobs,
+            echoes,
+            prompts: Vec::new(),
+            choices: self.n.unwrap_or(1),
+        };
+        let stop = self.stop.map(OneOrMany::into_list).unwrap_or_default();
+        let format = self.format.read()?;
+        let mut asks = Vec::new();
+        for prompt in prompts {
+            form.prompts.push(prompt.text(model)?);
+            let prompt = match (prompt, &self.suffix) {
+                (OnePrompt::Text(text), Some(suffix)) => {
+                    PromptAsk::Text(fill::prompt(&text, suffix, model.tokenizer())?)
+                }
+                (OnePrompt::Tokens(_), Some(_)) => {
+                    let why = "a suffix needs a prompt that is text";
+                    return Err(ApiError::bad("suffix", why));
+                }
+                (OnePrompt::Text(text), None) => PromptAsk::Text(text),
+                (OnePrompt::Tokens(tokens), None) => PromptAsk::Tokens(tokens),
+            };
+            asks.push(Ask {
+                format: format.clone(),
+                sampling: self.sampling.clone(),
+                max_tokens: bound(Some(self.max_tokens.unwrap_or(MAX_TOKENS))),
+                stop: stop.clone(),
+                choices: form.choices,
+                logprobs: self.logprobs,
+                prompt_logprobs: self.logprobs.filter(|_| echoes),
+                cache: self.cache_prompt.unwrap_or(true),
+                ..Ask::new(prompt)
+            });
+        }
+        Ok((asks, form))
+    }
+}
+
+enum OnePrompt {
+    Text(String),
+    Tokens(Vec<TokenId>),
+}
+
+impl OnePrompt {
+    fn text(&self, model: &ServedModel) -> Result<String, ApiError> {
+        match self {
+            Self::Text(text) => Ok(text.clone()),
+            Self::Tokens(tokens) => model
+                .tokenizer()
+                .decode(tokens, text::tokenizer::Decode::Everything)
+                .map_err(|error| ApiError::bad("prompt", error.to_string())),
+        }
+    }
+}
+
+impl WirePrompt {
+    fn list(self) -> Vec<OnePrompt> {
+        match self {
+            Self::Text(text) => vec![OnePrompt::Text(text)],
+            Self::Tokens(tokens) => vec![OnePrompt::Tokens(tokens)],
+            Self::Texts(texts) => texts.into_iter().map(OnePrompt::Text).collect(),
+            Self::ManyTokens(lists) => lists.into_iter().map(OnePrompt::Tokens).collect(),
+        }
+    }
+}
