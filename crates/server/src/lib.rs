@@ -18,6 +18,7 @@ mod error;
 mod http;
 mod model;
 mod native;
+mod ollama;
 mod openai;
 mod random;
 mod worker;

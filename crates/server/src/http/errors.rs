@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 use crate::error::ApiError;
-use crate::{anthropic, openai};
+use crate::{anthropic, ollama, openai};
 
 impl IntoResponse for ApiError {
     /// Without a body yet: [`write`] knows the path.
@@ -45,6 +45,9 @@ pub(super) async fn write(request: Request, next: Next) -> Response {
 fn body_for(path: &str, error: &ApiError) -> Value {
     if path.starts_with("/v1/messages") {
         return anthropic::error_body(error);
+    }
+    if path.starts_with("/api/") {
+        return ollama::error_body(error);
     }
     openai::error_body(error)
 }

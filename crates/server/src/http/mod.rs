@@ -11,4 +11,4 @@ pub use auth::ApiKeys;
 pub(crate) use body::JsonBody;
 pub use listen::{Bound, ServeError, Stopper};
 pub(crate) use router::router;
-pub(crate) use stream::{Encoder, data, named, respond, respond_all};
+pub(crate) use stream::{Encoder, data, named, push_json, respond, respond_all};

@@ -15,7 +15,7 @@ use super::{auth, errors};
 use crate::app::App;
 use crate::config::Config;
 use crate::error::{ApiError, ErrorKind};
-use crate::{anthropic, native, openai, random};
+use crate::{anthropic, native, ollama, openai, random};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -38,6 +38,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/detokenize", post(native::detokenize))
         .route("/tokenizer_info", get(native::tokenizer_info))
         .route("/apply-template", post(native::apply_template))
+        .route("/api/chat", post(ollama::chat))
+        .route("/api/generate", post(ollama::generate))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/ps", get(ollama::running))
+        .route("/api/show", post(ollama::show))
+        .route("/api/version", get(ollama::version))
         // Telemetry of a client that people use; it would retry for ever.
         .route("/api/event_logging/batch", post(native::ignore));
     // The paths without their version, as many clients are set up.

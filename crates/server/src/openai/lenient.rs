@@ -5,14 +5,14 @@ use serde::Deserialize;
 /// One text, or a list of texts.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
-pub(super) enum OneOrMany {
+pub(crate) enum OneOrMany {
     One(String),
     Many(Vec<String>),
 }
 
 impl OneOrMany {
     /// As a list.
-    pub(super) fn into_list(self) -> Vec<String> {
+    pub(crate) fn into_list(self) -> Vec<String> {
         match self {
             Self::One(text) => vec![text],
             Self::Many(texts) => texts,
@@ -21,6 +21,6 @@ impl OneOrMany {
 }
 
 /// A number of tokens, of which those below 0 mean "no bound".
-pub(super) fn bound(tokens: Option<i64>) -> Option<usize> {
+pub(crate) fn bound(tokens: Option<i64>) -> Option<usize> {
     tokens.and_then(|tokens| usize::try_from(tokens).ok())
 }

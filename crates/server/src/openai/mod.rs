@@ -14,5 +14,8 @@ mod thinking;
 mod tools;
 mod usage;
 
+pub(crate) use completions::fill;
 pub(crate) use errors::error_body;
+pub(crate) use lenient::{OneOrMany, bound};
 pub(crate) use thinking::effort_of;
+pub(crate) use tools::functions;

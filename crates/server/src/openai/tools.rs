@@ -10,7 +10,7 @@ use crate::error::ApiError;
 ///
 /// # Errors
 /// When a function has no name.
-pub(super) fn functions(
+pub(crate) fn functions(
     tools: Option<Vec<Value>>,
     functions: Option<Vec<Value>>,
 ) -> Result<Vec<Value>, ApiError> {

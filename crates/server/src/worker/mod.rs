@@ -239,11 +239,14 @@ impl Driver {
             Event::Failed { .. } => true,
             _ => false,
         };
+        let stamped = Stamped { at: now, event };
         // One that left is cancelled before the next step.
-        let _ = listener.events.send(Stamped { at: now, event });
-        if let (true, Some(id)) = (is_over, id) {
-            self.listeners.remove(&id);
+        if !is_over {
+            let _ = listener.events.send(stamped);
+        } else if let Some(listener) = id.and_then(|id| self.listeners.remove(&id)) {
+            // Whoever hears the end finds it on the board.
             self.publish();
+            let _ = listener.events.send(stamped);
         }
     }
 

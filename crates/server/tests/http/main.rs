@@ -6,5 +6,6 @@ mod common;
 mod completions;
 mod hostile;
 mod messages;
+mod ollama;
 mod responses;
 mod telling;

@@ -1,6 +1,6 @@
 //! `/v1/completions`: text that goes on, as evaluation harnesses and editors ask for it.
 
-mod fill;
+pub(crate) mod fill;
 mod logprobs;
 mod request;
 mod response;

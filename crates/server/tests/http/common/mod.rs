@@ -51,7 +51,7 @@ impl Server {
         let mut config = Config {
             port: 0,
             max_body_bytes: MAX_BODY,
-            drain: Duration::from_secs(20),
+            drain: Duration::from_secs(120),
             ..Config::default()
         };
         let mut scheduling = SchedulerSettings::default();
