@@ -29,6 +29,7 @@ mod matrix;
 mod ops;
 mod parts;
 pub mod pool;
+mod prefetch;
 mod scratch;
 mod simd;
 #[cfg(test)]

@@ -10,6 +10,7 @@
 use super::source::Source;
 use super::words::Bias;
 use crate::activations::{ActivationGroup, GROUP};
+use crate::prefetch::{self, LINE};
 use crate::simd::{MAX_LANES, Simd};
 
 /// Values of a row that are unpacked at once: the longest block of the weight types.
@@ -18,8 +19,6 @@ pub(crate) const BLOCK: usize = 256;
 pub(crate) const GROUPS: usize = BLOCK / GROUP;
 /// Words of four codes per group.
 pub(crate) const GROUP_WORDS: usize = GROUP / 4;
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// A weight type's numbers: value i of a block is `scale[i / p] * (code[i] - bias) - min[i / p]`,
 /// with p being 32 or 16.
@@ -122,28 +121,15 @@ pub(crate) trait Sink<S: Simd, F: Format> {
 
     /// Asks for the part `step` of `steps` of the bytes that will be wanted soon: in the order in
     /// which they lie, since as many streams as a panel has rows defeat the prefetcher, and
-    /// between other work, since only so many requests can be under way.
+    /// between other work, since only so many requests can be under way. Into the first cache it
+    /// was half as fast.
     #[inline(always)]
     fn look_ahead(&self, step: usize, steps: usize) {
         let lines = (S::LANES * F::BYTES).div_ceil(LINE);
         for line in lines * step / steps..lines * (step + 1) / steps {
-            prefetch(self.ahead().wrapping_add(line * LINE));
+            prefetch::into_second(self.ahead().wrapping_add(line * LINE));
         }
     }
-}
-
-/// Asks for a cache line, for the second cache: with the first one as target it was half as fast,
-/// since that has fewer requests under way. The address need not exist.
-#[inline(always)]
-fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: prefetching has no effect but on caches.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T1>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
 
 /// Blocks that are unpacked before inputs are multiplied with them: few enough that they stay in the

@@ -7,8 +7,10 @@
 //!
 //! A task takes some rows of a span with all query heads of one key head. Keys and values of a
 //! piece are read from their pages once for all of them, and packed as `pack` says; `tile`
-//! multiplies. Where there are too few rows for the threads, a task takes one piece only.
+//! multiplies. Where there are too few rows for the threads, a task takes one piece only, and where
+//! they are too few to pack for, `few` multiplies with what lies in the pages.
 
+mod few;
 mod inputs;
 mod pack;
 mod softmax;
@@ -21,6 +23,7 @@ use formats::DType;
 use tensor::reference::{check_batch, check_shape, shape_error};
 use tensor::{AttentionShape, Batch, HostMemory, OpError, PageId, Span, Tensor, quant};
 
+use self::few::{Few, MOST};
 use self::pack::{CachedRows, PackQueries, TILE, is_packable, pack_keys, pack_values};
 use self::softmax::{Finish, Merge};
 use self::tile::{Attend, QUERIES, Softmax};
@@ -267,16 +270,17 @@ impl Context<'_> {
     ) {
         let (head_dim, units) = (self.place.shape.head_dim, self.units());
         let (cpu, kind, padded) = (self.cpu, self.kind, self.padded);
-        let layout = self.memory.layout();
         let (queries, lanes) = (self.queries(work), cpu.dispatch.lanes());
         mixed.fill(0.0);
         softmax.fill(Softmax::EMPTY);
+        // Queries whose scores are kept at a time.
+        let scored = if self.are_few(work) { queries } else { QUERIES };
         let lens = [
             queries * units,
             PIECE * units,
             PIECE * units,
             lanes * units,
-            QUERIES * PIECE,
+            scored * PIECE,
         ];
         with_scratch(lens.iter().sum(), |buffers| {
             let (query_units, buffers) = buffers.split_at_mut(lens[0]);
@@ -308,34 +312,39 @@ impl Context<'_> {
                     }
                 }
                 let end = (start + PIECE).min(work.visible(work.rows.end - 1));
-                let (layer, head) = (self.place.layer, work.kv_head);
-                let page_keys = |page| self.memory.page_keys(layer, page, head);
-                let bytes = self.row_bytes.0;
-                self.with_rows(
-                    work,
-                    start..end,
-                    layout.key_type,
-                    bytes,
-                    page_keys,
-                    |rows| {
-                        pack_keys(kind, cpu, rows, padded, row_units, keys);
-                    },
-                );
-                let page_values = |page| self.memory.page_values(layer, page, head);
-                let bytes = self.row_bytes.1;
+                let scale = 1.0 / (head_dim as f32).sqrt();
+                if self.are_few(work) {
+                    let next = end..work.visible(work.rows.end - 1).min(end + PIECE);
+                    self.with_keys(work, start..end, |keys| {
+                        self.with_values(work, start..end, |values| {
+                            self.with_keys(work, next, |ahead| {
+                                let few = Few {
+                                    scale,
+                                    padded,
+                                    queries: query_units,
+                                    visible: &visible,
+                                    keys,
+                                    values,
+                                    ahead,
+                                    scores,
+                                    mixed,
+                                    softmax,
+                                };
+                                few.attend(cpu);
+                            });
+                        });
+                    });
+                    continue;
+                }
+                self.with_keys(work, start..end, |rows| {
+                    pack_keys(kind, cpu, rows, padded, row_units, keys);
+                });
                 let strip_len = PIECE / kind.values() * TILE * lanes;
-                self.with_rows(
-                    work,
-                    start..end,
-                    layout.value_type,
-                    bytes,
-                    page_values,
-                    |rows| {
-                        pack_values(kind, cpu, rows, padded, strip_len, values);
-                    },
-                );
+                self.with_values(work, start..end, |rows| {
+                    pack_values(kind, cpu, rows, padded, strip_len, values);
+                });
                 let attend = Attend {
-                    scale: 1.0 / (head_dim as f32).sqrt(),
+                    scale,
                     padded,
                     queries: query_units,
                     visible: &visible,
@@ -349,6 +358,37 @@ impl Context<'_> {
                 kind.run(cpu, attend);
             }
         });
+    }
+
+    /// Whether a work's queries are so few that packing what they are multiplied with does not pay.
+    fn are_few(&self, work: &Work<'_>) -> bool {
+        self.kind == UnitKind::Single && self.queries(work) <= MOST
+    }
+
+    /// Calls `body` with the keys of some positions of a piece.
+    fn with_keys(
+        &self,
+        work: &Work<'_>,
+        positions: Range<usize>,
+        body: impl FnOnce(CachedRows<'_>),
+    ) {
+        let (layer, head) = (self.place.layer, work.kv_head);
+        let page_keys = |page| self.memory.page_keys(layer, page, head);
+        let (dtype, row_bytes) = (self.memory.layout().key_type, self.row_bytes.0);
+        self.with_rows(work, positions, dtype, row_bytes, page_keys, body);
+    }
+
+    /// Calls `body` with the values of some positions of a piece.
+    fn with_values(
+        &self,
+        work: &Work<'_>,
+        positions: Range<usize>,
+        body: impl FnOnce(CachedRows<'_>),
+    ) {
+        let (layer, head) = (self.place.layer, work.kv_head);
+        let page_values = |page| self.memory.page_values(layer, page, head);
+        let (dtype, row_bytes) = (self.memory.layout().value_type, self.row_bytes.1);
+        self.with_rows(work, positions, dtype, row_bytes, page_values, body);
     }
 
     /// Calls `body` with the encoded keys or values of some positions of a piece: those in their

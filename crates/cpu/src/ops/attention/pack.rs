@@ -10,6 +10,7 @@ use super::units::{UnitKernel, UnitKind, Units};
 use crate::cpu::Cpu;
 use crate::dots::float::{Bf16, F16, F32, Stored};
 use crate::dots::words::{Rows, Words as _};
+use crate::prefetch::{self, LINE};
 use crate::simd::Simd;
 
 /// Vectors side by side in a tile of keys, or of a value's columns.
@@ -31,30 +32,16 @@ impl CachedRows<'_> {
     #[inline(always)]
     fn prefetch(&self, index: usize) {
         const AHEAD: usize = 16;
-        const LINE: usize = 64;
         if let Some(row) = self.rows.get(index + AHEAD) {
             for line in (0..self.row_bytes).step_by(LINE) {
-                prefetch(row.wrapping_add(line));
+                prefetch::into_first(row.wrapping_add(line));
             }
         }
     }
 }
 
-/// Brings the line at an address into the cache. Any address will do.
-#[inline(always)]
-fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: prefetching has no effect but on caches.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
 /// A type of cached values.
-trait Cached: Copy {
+pub(super) trait Cached: Copy {
     /// A vector of a row's values from `at` on; zeros beyond `cols`.
     ///
     /// # Safety
@@ -81,11 +68,11 @@ impl<W: Stored> Cached for W {
 
 /// Blocks of 32: a half-precision scale and 32 signed bytes.
 #[derive(Clone, Copy)]
-struct Q8;
+pub(super) struct Q8;
 /// Blocks of 32: a half-precision scale and 16 bytes, value i in the low half of byte i and value
 /// i + 16 in the high half, 8 above what it means.
 #[derive(Clone, Copy)]
-struct Q4;
+pub(super) struct Q4;
 
 /// The scale at the beginning of a block, in all lanes.
 ///

@@ -142,7 +142,13 @@ fn scores<U: Units>(u: U, queries: &[f32], keys: &[f32], out: &mut [f32], row_le
 /// Replaces scores with the units of their exponentials relative to the largest: of the first
 /// `visible`, then zeros for at least `most`.
 #[inline(always)]
-fn weights<U: Units>(u: U, scores: &mut [f32], visible: usize, most: usize, scale: f32) -> Softmax {
+pub(super) fn weights<U: Units>(
+    u: U,
+    scores: &mut [f32],
+    visible: usize,
+    most: usize,
+    scale: f32,
+) -> Softmax {
     let s = u.simd();
     let lanes = U::S::LANES;
     assert!(most.next_multiple_of(2 * lanes) <= scores.len());

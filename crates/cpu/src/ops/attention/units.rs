@@ -124,7 +124,7 @@ impl<K: UnitKernel> Kernel for OnSingles<K> {
 
 /// Units of one f32.
 #[derive(Clone, Copy)]
-struct Single<S>(S);
+pub(super) struct Single<S>(pub(super) S);
 
 impl<S: Simd> Units for Single<S> {
     type S = S;
