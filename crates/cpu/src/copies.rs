@@ -15,6 +15,7 @@ use tensor::StoredMatrix;
 
 use crate::dots::interleave::Interleaving;
 use crate::simd::Dispatch;
+use crate::topology;
 
 /// Bytes of small matrices that are copied together, so that they share huge pages.
 const TOGETHER: usize = 32 << 20;
@@ -105,7 +106,11 @@ impl Copied {
 impl Copier {
     /// Makes copies as they are asked for, until the backend and all its matrices are gone, or the
     /// system has no memory left for them.
+    ///
+    /// The calling thread gets a lower priority: it has time, and on a machine without spare cores it
+    /// would take a third of them from the first prompts.
     pub fn run(self) {
+        topology::lower_priority();
         while let Ok(first) = self.requests.recv() {
             if !self.copy_with_those_waiting(first) {
                 return;

@@ -1,4 +1,4 @@
-//! How many threads are worth starting on this machine.
+//! How many threads are worth starting on this machine, and which of them come first.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,6 +14,17 @@ pub fn default_threads() -> usize {
         .and_then(|cpus| physical_cores(&cpus))
         .map_or(allowed, |cores| cores.min(allowed))
         .max(1)
+}
+
+/// Gives the calling thread about a third of another's share where there are more threads than
+/// cores. Without effect where the system does not do that for single threads.
+pub(crate) fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: numbers go in and out; 0 means the calling thread.
+    unsafe {
+        // Whether it worked does not matter to anybody.
+        let _ = libc::setpriority(libc::PRIO_PROCESS, 0, 5);
+    }
 }
 
 /// The logical CPUs of the affinity mask.
