@@ -83,8 +83,19 @@ fn main() {
         ("tool calls, XML", calls(ToolForm::Xml)),
         ("tool calls, JSON", calls(ToolForm::Json)),
     ] {
+        if matches!(grammar, Grammar::ToolCalls { .. }) && !can_call(&tokenizer) {
+            println!("{name:24} skipped: the vocabulary has no token <tool_call>");
+            continue;
+        }
         measure(name, &grammar, &grammars, &tokenizer);
     }
+}
+
+/// Whether a vocabulary can make tool calls at all: their tags are tokens of their own.
+fn can_call(tokenizer: &Tokenizer) -> bool {
+    ["<tool_call>", "</tool_call>"]
+        .iter()
+        .all(|tag| tokenizer.id_of(tag).is_some())
 }
 
 fn measure(name: &str, grammar: &Grammar, grammars: &Grammars, tokenizer: &Tokenizer) {

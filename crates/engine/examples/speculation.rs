@@ -1,4 +1,4 @@
-//! Tokens per second with speculation off, adaptive, and at every fixed depth, for several batches.
+//! Tokens per second with speculation off, adaptive, and at fixed depths, for several batches.
 //!
 //! ```text
 //! cargo run --release --example speculation -p tidemill-engine
@@ -7,8 +7,16 @@
 //!
 //! Without a model it is the tiny trained one on its held-out prompts. `--forced P` is for weights
 //! that were never trained: their drafts would never be right, so an oracle that knows the answers
-//! prescribes that a share P of them is, at the cost that drafting has. Answers are compared; they
-//! may not differ. The rounds of all settings are run in turn and the fastest of each counts.
+//! prescribes that a share P of them is, at the cost that drafting from frequent tokens has (from
+//! all with `--whole`). `--fixed` also runs every
+//! fixed depth. Answers are compared; they may not differ.
+//!
+//! All ways answer the same prompts at the same time, a step of the one and a step of the other in
+//! turn, so that whatever else the machine does befalls them alike. Each round has new prompts;
+//! what speculation learnt stays, as in a server, and the first round, in which it learns, is not
+//! counted. A gain is the median over rounds of the ratio to the same round without speculation,
+//! with the quartiles. Steps with rows of prompts are timed apart. With `--threads 1` what counts is
+//! processor time, which neighbours on the machine hardly change.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -17,18 +25,21 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use tidemill_engine::speculate::{Depth, DraftCounts, Oracle, Speculation, SpeculationSettings};
 use tidemill_engine::{
-    BackendChoice, EngineSettings, Event, OpenedModel, Request, Scheduler, SchedulerSettings,
-    TokenRules,
+    BackendChoice, DraftVocabulary, EngineSettings, Event, OpenedModel, Request, RequestId, Scheduler,
+    SchedulerSettings, TokenRules,
 };
 
 const BATCHES: [usize; 4] = [1, 2, 4, 8];
 /// Tokens of prompt and answer.
 const CONTEXT: usize = 1024;
+/// By so many tokens of each answer the plain way is ahead of the others: the oracle asks it.
+const AHEAD: usize = 12;
 
 struct Options {
     model: PathBuf,
@@ -36,7 +47,10 @@ struct Options {
     threads: usize,
     tokens: usize,
     rounds: usize,
+    batches: Vec<usize>,
+    has_fixed: bool,
     lookup: bool,
+    vocabulary: DraftVocabulary,
 }
 
 fn options() -> Options {
@@ -46,8 +60,11 @@ fn options() -> Options {
         forced: None,
         threads: cpu::default_threads(),
         tokens: 128,
-        rounds: 3,
+        rounds: 9,
+        batches: BATCHES.to_vec(),
+        has_fixed: false,
         lookup: false,
+        vocabulary: DraftVocabulary::Frequent,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -57,6 +74,9 @@ fn options() -> Options {
             "--threads" => options.threads = value().parse().unwrap(),
             "--tokens" => options.tokens = value().parse().unwrap(),
             "--rounds" => options.rounds = value().parse().unwrap(),
+            "--batch" => options.batches = vec![value().parse().unwrap()],
+            "--fixed" => options.has_fixed = true,
+            "--whole" => options.vocabulary = DraftVocabulary::Whole,
             "--lookup" => options.lookup = true,
             _ => options.model = PathBuf::from(word),
         }
@@ -64,26 +84,40 @@ fn options() -> Options {
     options
 }
 
-/// One way to speculate.
-#[derive(Clone, Copy, PartialEq)]
-enum Way {
-    Off,
-    Adaptive,
-    Fixed(usize),
+/// What time is: on the wall, or, of a single thread, on the processor.
+#[derive(Clone, Copy)]
+enum Timer {
+    Wall(Instant),
+    Processor,
 }
 
-/// What one run showed.
-struct Outcome {
-    tokens_per_second: f64,
-    counts: DraftCounts,
-    answers: Vec<Vec<u32>>,
+impl Timer {
+    fn new(options: &Options) -> Self {
+        if options.threads == 1 {
+            Self::Processor
+        } else {
+            Self::Wall(Instant::now())
+        }
+    }
+
+    fn now(self) -> Duration {
+        match self {
+            Self::Wall(start) => start.elapsed(),
+            Self::Processor => {
+                let time = clock_gettime(ClockId::ThreadCPUTime);
+                Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+            }
+        }
+    }
 }
 
-type Answers = HashMap<Vec<u32>, Vec<u32>>;
+/// Of each prompt its answer, as far as it is known.
+type Answers = Arc<Mutex<HashMap<Vec<u32>, Vec<u32>>>>;
 
 /// Knows the answers, and errs so often that a share of its drafts is right.
 fn oracle(answers: Answers, share: f64) -> Oracle {
     Box::new(move |tokens, most| {
+        let answers = answers.lock().unwrap();
         let known = answers
             .iter()
             .find(|(prompt, _)| tokens.starts_with(prompt));
@@ -102,11 +136,13 @@ fn oracle(answers: Answers, share: f64) -> Oracle {
     })
 }
 
-/// Prompts of a batch: the tiny model's own, or any tokens.
-fn prompts(opened: &OpenedModel, options: &Options, batch: usize) -> Vec<Vec<u32>> {
+/// The prompts of a round: the tiny model's own, or any tokens.
+fn prompts(opened: &OpenedModel, options: &Options, batch: usize, round: usize) -> Vec<Vec<u32>> {
     if options.forced.is_some() {
-        let vocabulary = opened.config.vocab_size as u32;
-        let token = |sequence: usize, at: u32| (at * 7919 + sequence as u32 * 104_729) % vocabulary;
+        let vocabulary = opened.config.vocab_size;
+        let token = |sequence: usize, at: usize| {
+            ((at * 7919 + sequence * 104_729 + round * 15_485_863) % vocabulary) as u32
+        };
         return (0..batch)
             .map(|sequence| (0..48).map(|at| token(sequence, at)).collect())
             .collect();
@@ -124,93 +160,180 @@ fn prompts(opened: &OpenedModel, options: &Options, batch: usize) -> Vec<Vec<u32
     // Spread over the tasks.
     let many = 4 * batch;
     (0..many)
-        .map(|index| all[index * all.len() / many].clone())
+        .map(|index| all[(index * all.len() / many + round * 7) % all.len()].clone())
         .collect()
 }
 
-fn run(
-    opened: &OpenedModel,
-    options: &Options,
-    batch: usize,
-    way: Way,
-    known: &Answers,
-) -> Outcome {
-    let backend =
-        BackendChoice::Cpu(cpu::Cpu::new(Arc::new(cpu::Pool::new(options.threads))).unwrap());
-    let settings = EngineSettings {
-        total_tokens: batch * CONTEXT,
-        sequences: batch,
-        ..EngineSettings::single(CONTEXT)
-    };
-    let engine = opened.load(backend, &settings, |_, _| {}).unwrap();
-    let tokenizer = opened.tokenizer().unwrap();
-    let rules = TokenRules::all(opened.config.vocab_size).ending_at(tokenizer.stop_tokens());
-    let (depth, most) = match way {
-        Way::Off => (Depth::Full, 0),
-        Way::Adaptive => (Depth::Adaptive, 4),
-        Way::Fixed(depth) => (Depth::Full, depth),
-    };
-    let speculation = SpeculationSettings {
-        head: true,
-        lookup: options.lookup,
-        most,
-        depth,
-    };
-    let start = Instant::now();
-    let clock = Box::new(move || start.elapsed());
-    let mut drafter = Speculation::new(&engine, opened.config.hidden_size, speculation, clock);
-    if let Some(share) = options.forced {
-        drafter = drafter.with_oracle(oracle(known.clone(), share));
+/// One way to answer, with all that it has learnt.
+struct Way {
+    scheduler: Scheduler,
+    ids: Vec<RequestId>,
+    answers: Vec<Vec<u32>>,
+    /// Of this round: seconds and tokens of steps without prompts, and seconds of the others.
+    seconds: f64,
+    tokens: usize,
+    prompt_seconds: f64,
+    timer: Timer,
+}
+
+/// What one round of one way showed.
+#[derive(Clone, Copy)]
+struct Outcome {
+    tokens_per_second: f64,
+    prompt_seconds: f64,
+}
+
+impl Way {
+    /// With at most so many drafts; adaptive if `depth` says so.
+    fn new(
+        opened: &OpenedModel,
+        options: &Options,
+        batch: usize,
+        (depth, most): (Depth, usize),
+        pool: &Arc<cpu::Pool>,
+        known: &Answers,
+    ) -> Self {
+        let backend = BackendChoice::Cpu(cpu::Cpu::new(Arc::clone(pool)).unwrap());
+        let settings = EngineSettings {
+            total_tokens: batch * CONTEXT,
+            sequences: batch,
+            ..EngineSettings::single(CONTEXT)
+        };
+        let engine = opened.load(backend, &settings, |_, _| {}).unwrap();
+        let tokenizer = opened.tokenizer().unwrap();
+        let rules = TokenRules::all(opened.config.vocab_size).ending_at(tokenizer.stop_tokens());
+        let speculation = SpeculationSettings {
+            head: true,
+            lookup: options.lookup,
+            most,
+            depth,
+        };
+        let clock = Timer::new(options);
+        let clock = Box::new(move || clock.now());
+        let mut drafter = Speculation::new(&engine, opened.config.hidden_size, speculation, clock);
+        if let Some(share) = options.forced {
+            drafter = drafter.with_oracle(oracle(Arc::clone(known), share), options.vocabulary);
+        }
+        let mut scheduler = Scheduler::new(engine, Arc::new(rules), SchedulerSettings::default());
+        if most > 0 {
+            scheduler = scheduler.with_drafter(Box::new(drafter));
+        }
+        Self {
+            scheduler,
+            ids: Vec::new(),
+            answers: Vec::new(),
+            seconds: 0.0,
+            tokens: 0,
+            prompt_seconds: 0.0,
+            timer: Timer::new(options),
+        }
     }
-    let mut scheduler = Scheduler::new(engine, Arc::new(rules), SchedulerSettings::default());
-    if way != Way::Off {
-        scheduler = scheduler.with_drafter(Box::new(drafter));
+
+    fn begin(&mut self, options: &Options, prompts: &[Vec<u32>]) {
+        let request = |prompt: &Vec<u32>| {
+            let mut request = Request::new(prompt.clone());
+            request.limits.max_tokens = Some(options.tokens);
+            request.sampling.ignore_eos = options.forced.is_some();
+            request.cache = false;
+            request
+        };
+        self.ids = prompts
+            .iter()
+            .map(|prompt| self.scheduler.submit(request(prompt)).unwrap())
+            .collect();
+        self.answers = vec![Vec::new(); prompts.len()];
+        (self.seconds, self.tokens, self.prompt_seconds) = (0.0, 0, 0.0);
     }
-    let mut ids = Vec::new();
-    for prompt in prompts(opened, options, batch) {
-        let mut request = Request::new(prompt);
-        request.limits.max_tokens = Some(options.tokens);
-        request.sampling.ignore_eos = options.forced.is_some();
-        request.cache = false;
-        ids.push(scheduler.submit(request).unwrap());
+
+    /// Tokens of all answers so far; none are to come if there is nothing to do.
+    fn progress(&self) -> Option<usize> {
+        let sum = self.answers.iter().map(Vec::len).sum();
+        (!self.scheduler.is_idle()).then_some(sum)
     }
-    let mut answers = vec![Vec::new(); ids.len()];
-    // Prompts are the same work for all: only steps without them count.
-    let (mut seconds, mut tokens) = (0.0, 0);
-    while !scheduler.is_idle() {
-        let began = Instant::now();
-        let events = scheduler.step();
-        let took = began.elapsed().as_secs_f64();
+
+    fn step(&mut self) {
+        let began = self.timer.now();
+        let events = self.scheduler.step();
+        let took = (self.timer.now() - began).as_secs_f64();
         let mut is_prefill = false;
         let mut chosen = 0;
         for event in events {
             match event {
                 Event::PrefillProgress { .. } => is_prefill = true,
                 Event::Token { request, token, .. } => {
-                    let at = ids.iter().position(|&id| id == request).unwrap();
-                    answers[at].push(token);
+                    let at = self.ids.iter().position(|&id| id == request).unwrap();
+                    self.answers[at].push(token);
                     chosen += 1;
                 }
+                Event::Failed { error, .. } => panic!("{error}"),
                 _ => {}
             }
         }
-        if !is_prefill {
-            seconds += took;
-            tokens += chosen;
+        if is_prefill {
+            self.prompt_seconds += took;
+        } else {
+            self.seconds += took;
+            self.tokens += chosen;
         }
     }
-    Outcome {
-        tokens_per_second: f64::from(tokens) / seconds,
-        counts: scheduler.drafts(),
-        answers,
+
+    fn outcome(&self) -> Outcome {
+        Outcome {
+            tokens_per_second: self.tokens as f64 / self.seconds,
+            prompt_seconds: self.prompt_seconds,
+        }
     }
+}
+
+/// Answers the same prompts in all ways, in turn. The first way is plain.
+fn round(
+    ways: &mut [Way],
+    options: &Options,
+    prompts: &[Vec<u32>],
+    batch: usize,
+    known: &Answers,
+) -> Vec<Outcome> {
+    known.lock().unwrap().clear();
+    ways.iter_mut().for_each(|way| way.begin(options, prompts));
+    loop {
+        let behind = (1..ways.len())
+            .filter_map(|at| Some((ways[at].progress()?, at)))
+            .min();
+        let plain = ways[0].progress();
+        let at = match (plain, behind) {
+            (None, None) => break,
+            (Some(plain), Some((least, _))) if plain < least + AHEAD * batch => 0,
+            (Some(_), None) => 0,
+            (_, Some((_, at))) => at,
+        };
+        ways[at].step();
+        if at == 0 && options.forced.is_some() {
+            let answers = prompts.iter().cloned().zip(ways[0].answers.iter().cloned());
+            *known.lock().unwrap() = answers.collect();
+        }
+    }
+    for way in &ways[1..] {
+        assert!(way.answers == ways[0].answers, "the same answers");
+    }
+    ways.iter().map(Way::outcome).collect()
+}
+
+/// The value at a share of the way through the sorted values.
+fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}
+
+fn percent(ratio: f64) -> f64 {
+    (ratio - 1.0) * 100.0
 }
 
 fn main() {
     let options = options();
     let opened = OpenedModel::open(&options.model).unwrap();
     println!(
-        "{}, {} threads, {} tokens, fastest of {} rounds{}",
+        "{}, {} threads, {} tokens, {} rounds{}",
         options.model.file_name().unwrap().display(),
         options.threads,
         options.tokens,
@@ -219,40 +342,57 @@ fn main() {
             ", {share} of the drafts right"
         )),
     );
-    println!(
-        "| batch | off | adaptive | gain | drafted a token | accepted | k=1 | k=2 | k=3 | k=4 |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
-    let ways = [Way::Off, Way::Adaptive];
-    let ways: Vec<Way> = ways.into_iter().chain((1..=4).map(Way::Fixed)).collect();
-    for batch in BATCHES {
-        let prompts = prompts(&opened, &options, batch);
-        let plain = run(&opened, &options, batch, Way::Off, &Answers::new());
-        let known: Answers = prompts.into_iter().zip(plain.answers.clone()).collect();
-        let mut best = vec![0.0f64; ways.len()];
-        let mut counts = DraftCounts::default();
-        for _ in 0..options.rounds {
-            for (best, &way) in best.iter_mut().zip(&ways) {
-                let outcome = run(&opened, &options, batch, way, &known);
-                assert!(outcome.answers == plain.answers, "the same answers");
-                *best = best.max(outcome.tokens_per_second);
-                if way == Way::Adaptive {
-                    counts = outcome.counts;
-                }
-            }
+    println!("| batch | off | adaptive | gain | prompts | drafted a token | accepted | fixed |");
+    println!("|---|---|---|---|---|---|---|---|");
+    let pool = Arc::new(cpu::Pool::new(options.threads));
+    for &batch in &options.batches {
+        let known = Answers::default();
+        let mut all = vec![(Depth::Full, 0), (Depth::Adaptive, 4)];
+        if options.has_fixed {
+            all.extend((1..=4).map(|most| (Depth::Full, most)));
         }
-        let generated: usize = plain.answers.iter().map(Vec::len).sum();
+        let mut ways: Vec<Way> = all
+            .iter()
+            .map(|&way| Way::new(&opened, &options, batch, way, &pool, &known))
+            .collect();
+        let mut outcomes = Vec::new();
+        let mut before = DraftCounts::default();
+        let mut generated = 0;
+        for index in 0..=options.rounds {
+            let prompts = prompts(&opened, &options, batch, index);
+            let outcome = round(&mut ways, &options, &prompts, batch, &known);
+            if index == 0 {
+                before = ways[1].scheduler.drafts();
+                continue;
+            }
+            generated += ways[0].answers.iter().map(Vec::len).sum::<usize>();
+            outcomes.push(outcome);
+        }
+        let of = |value: &dyn Fn(&[Outcome]) -> f64| -> Vec<f64> {
+            outcomes.iter().map(|outcome| value(outcome)).collect()
+        };
+        let rate = |way: usize| quantile(&of(&|round| round[way].tokens_per_second), 0.5);
+        let gains = of(&|round| round[1].tokens_per_second / round[0].tokens_per_second);
+        let prompts = of(&|round| round[1].prompt_seconds / round[0].prompt_seconds);
+        let counts = ways[1].scheduler.drafts();
+        let (drafted, accepted) = (
+            counts.drafted - before.drafted,
+            counts.accepted - before.accepted,
+        );
+        let fixed: Vec<String> = (2..ways.len())
+            .map(|way| format!("{:.1}", rate(way)))
+            .collect();
         println!(
-            "| {batch} | {:.1} | {:.1} | {:+.0} % | {:.2} | {:.0} % | {:.1} | {:.1} | {:.1} | {:.1} |",
-            best[0],
-            best[1],
-            (best[1] / best[0] - 1.0) * 100.0,
-            counts.drafted as f64 / generated as f64,
-            counts.accepted as f64 / (counts.drafted.max(1)) as f64 * 100.0,
-            best[2],
-            best[3],
-            best[4],
-            best[5],
+            "| {batch} | {:.1} | {:.1} | {:+.1} % ({:+.1} to {:+.1}) | {:+.1} % | {:.2} | {:.0} % | {} |",
+            rate(0),
+            rate(1),
+            percent(quantile(&gains, 0.5)),
+            percent(quantile(&gains, 0.25)),
+            percent(quantile(&gains, 0.75)),
+            percent(quantile(&prompts, 0.5)),
+            drafted as f64 / generated as f64,
+            accepted as f64 / drafted.max(1) as f64 * 100.0,
+            fixed.join(", "),
         );
     }
 }

@@ -3,6 +3,7 @@
 //! Drafts never change an answer: each is verified by the model in the next step, and the sampler
 //! chooses as if it had not been there.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::engine::{Engine, SequenceId};
@@ -25,23 +26,21 @@ pub struct ToDraft<'a> {
 /// For each sequence it may draft for, it is told of its beginning, of every token that was run,
 /// and of its end. In each step it is asked for drafts, then told when the step was done.
 pub trait Drafter: Send {
-    /// A sequence of `past` tokens begins or goes on. `hidden` is the last token's hidden row, if
-    /// it is known.
-    fn begin(&mut self, sequence: SequenceId, past: usize, hidden: Option<&[f32]>);
+    /// A sequence of `past` tokens begins or goes on, to which others follow: `known` are known
+    /// together. `hidden` is what [`Drafter::settle`] returned where it was copied.
+    fn begin(&mut self, sequence: SequenceId, past: usize, known: usize, hidden: Option<&[f32]>);
 
-    /// Whether [`Drafter::ran`] needs the hidden rows of this sequence.
-    fn wants_hidden(&self, sequence: SequenceId) -> bool;
+    /// Whether [`Drafter::ran`] needs the hidden rows of a sequence's tokens at these positions.
+    fn wants_hidden(&self, sequence: SequenceId, positions: Range<usize>) -> bool;
 
-    /// Tokens of a sequence were run and stay: these are their hidden rows, if they are wanted,
-    /// and `tokens` all of the sequence's.
+    /// Tokens of a sequence were run and stay: these are their hidden rows, if they are wanted.
     ///
     /// # Errors
     /// If the device fails.
     fn ran(
         &mut self,
-        engine: &mut Engine,
+        engine: &Engine,
         sequence: SequenceId,
-        tokens: &[u32],
         hidden: &[f32],
     ) -> Result<(), EngineError>;
 

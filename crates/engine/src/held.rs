@@ -21,14 +21,25 @@ pub(crate) struct Held {
 pub struct Feed<'a> {
     /// Whose.
     pub sequence: SequenceId,
+    /// The head attends to its keys and values from this position on: a page's first.
+    pub window: usize,
     /// The position of the first hidden row.
     pub first: usize,
     /// For each position the token behind it.
     pub tokens: &'a [u32],
     /// For each position its hidden row: `[tokens, hidden]`.
     pub hidden: Vec<f32>,
-    /// Whether a guess after the last token is wanted.
-    pub wants_guess: bool,
+    /// From which tokens a guess after the last one is wanted, if it is.
+    pub guess: Option<DraftVocabulary>,
+}
+
+/// The tokens that a draft may be. Every token can be chosen, drafted or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DraftVocabulary {
+    /// [`Engine::frequent_tokens`]: less to read.
+    Frequent,
+    /// All.
+    Whole,
 }
 
 /// What the head guesses.
@@ -44,6 +55,12 @@ impl Engine {
     /// Whether the model has a head that drafts.
     pub fn can_draft(&self) -> bool {
         self.runner.can_draft()
+    }
+
+    /// How many tokens, the first ones, can be drafted at less cost than all; `None` where that
+    /// makes no difference.
+    pub fn frequent_tokens(&self) -> Option<usize> {
+        self.runner.frequent_tokens()
     }
 
     /// The most drafts that a step can verify for one sequence.
@@ -78,7 +95,7 @@ impl Engine {
     }
 
     /// Runs the multi-token-prediction head, which moves nothing on but its own keys and values.
-    /// For each feed a guess, if it wants one.
+    /// For each feed a guess, if it wants one: of all tokens, if one of them does.
     ///
     /// # Errors
     /// If a sequence is unknown, memory is short, the model has no such head, or the device fails.
@@ -90,11 +107,17 @@ impl Engine {
             let past = self.tokens(feed.sequence)?;
             let end = feed.first + feed.tokens.len();
             self.reserve(feed.sequence, end.saturating_sub(past))?;
+            let page_tokens = self.page_tokens();
             let sequence = self.sequence(feed.sequence)?;
-            let (pages, state) = (sequence.pages.clone(), sequence.state);
-            batch.push_text(feed.tokens, feed.first, pages, state);
+            debug_assert!(feed.window.is_multiple_of(page_tokens));
+            // What lies before the window does not exist for the head; positions stay.
+            let pages = sequence.pages[feed.window / page_tokens..].to_vec();
+            batch.push_text(feed.tokens, feed.first, pages, sequence.state);
+            if let Some(span) = batch.spans.last_mut() {
+                span.past -= feed.window;
+            }
             hidden.extend_from_slice(&feed.hidden);
-            rows.extend(feed.wants_guess.then(|| batch.rows() - 1));
+            rows.extend(feed.guess.map(|_| batch.rows() - 1));
         }
         let count = batch.rows();
         let hidden = Tensor::from_vec(count, hidden.len() / count.max(1), hidden);
@@ -102,10 +125,16 @@ impl Engine {
             logits: &rows,
             hidden: &rows,
         };
-        let outputs = self.runner.draft(&batch, hidden, wanted)?;
+        let needs_all = |feed: &Feed<'_>| feed.guess == Some(DraftVocabulary::Whole);
+        let vocabulary = if feeds.iter().any(needs_all) {
+            DraftVocabulary::Whole
+        } else {
+            DraftVocabulary::Frequent
+        };
+        let outputs = self.runner.draft(&batch, hidden, wanted, vocabulary)?;
         let mut row = 0..rows.len();
         let guess = |feed: &Feed<'_>| {
-            let at = feed.wants_guess.then(|| row.next())??;
+            let at = feed.guess.and_then(|_| row.next())?;
             Some(Guess {
                 token: argmax(outputs.logits.row(at)),
                 hidden: outputs.hidden.row(at).to_vec(),

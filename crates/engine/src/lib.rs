@@ -30,7 +30,7 @@ pub use crate::drafter::{Drafter, ToDraft};
 pub use crate::engine::{Engine, Run, RunOutputs, SequenceId, Work};
 pub use crate::error::EngineError;
 pub use crate::event::{Event, FinishReason, Miss, Reuse, ReusedFrom, Usage};
-pub use crate::held::{Feed, Guess};
+pub use crate::held::{DraftVocabulary, Feed, Guess};
 pub use crate::open::{BackendChoice, OpenError, OpenedModel};
 pub use crate::request::{Limits, Request, RequestId, SubmitError};
 pub use crate::runner::{OpsRunner, Outputs, Runner, Wanted};

@@ -5,6 +5,8 @@
 use model::Model;
 use tensor::{Batch, MemoryLayout, OpError, Ops, PageId, StateId, StateSnapshot, Tensor};
 
+use crate::held::DraftVocabulary;
+
 /// Which of a batch's rows are wanted on the host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Wanted<'a> {
@@ -34,11 +36,16 @@ pub trait Runner: Send {
     /// Whether [`Runner::draft`] can be used.
     fn can_draft(&self) -> bool;
 
+    /// How many tokens, the first ones, can be drafted at less cost than all of them; `None` where
+    /// that makes no difference.
+    fn frequent_tokens(&self) -> Option<usize>;
+
     /// Guesses the tokens after those of a batch with the multi-token-prediction head. `hidden` is
     /// `[rows, hidden]`: for each row the hidden values of the token before it, from
     /// [`Runner::forward`] or, for a guess after a guess, from this. The batch's tokens are at the
     /// positions of those values (its first token is the sequence's second, with `past` 0), and
     /// only keys and values of the head's own layer move on; no state does, whatever the spans say.
+    /// Logits are of the tokens of `vocabulary`.
     ///
     /// # Errors
     /// As [`Runner::forward`], and if the model has no such head.
@@ -47,6 +54,7 @@ pub trait Runner: Send {
         batch: &Batch,
         hidden: Tensor,
         wanted: Wanted<'_>,
+        vocabulary: DraftVocabulary,
     ) -> Result<Outputs, OpError>;
 
     /// Applies a state's first `rows` held rows and forgets the others, after which it can be
@@ -155,11 +163,16 @@ where
         self.model.has_mtp()
     }
 
+    fn frequent_tokens(&self) -> Option<usize> {
+        self.model.frequent_tokens()
+    }
+
     fn draft(
         &mut self,
         batch: &Batch,
         hidden: Tensor,
         wanted: Wanted<'_>,
+        vocabulary: DraftVocabulary,
     ) -> Result<Outputs, OpError> {
         let (rows, cols) = (hidden.rows(), hidden.cols());
         let hidden = self.ops.upload(rows, cols, hidden.into_vec())?;
@@ -174,7 +187,8 @@ where
             });
         };
         self.outputs(&drafted, wanted, |model, rows| {
-            model.draft_logits(&self.ops, &drafted, rows)
+            let is_frequent = vocabulary == DraftVocabulary::Frequent;
+            model.draft_logits(&self.ops, &drafted, rows, is_frequent)
         })
     }
 

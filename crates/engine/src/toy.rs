@@ -6,11 +6,12 @@
 
 use formats::DType;
 use tensor::{
-    AttentionShape, Batch, DeltaShape, HeadOrder, MemoryLayout, OpError, PageId, StateId,
+    AttentionShape, Batch, DeltaShape, HeadOrder, MemoryLayout, OpError, PageId, Span, StateId,
     StateSnapshot, Tensor,
 };
 
 use crate::engine::Engine;
+use crate::held::DraftVocabulary;
 use crate::runner::{Outputs, Runner, Wanted};
 
 /// Tokens are below this.
@@ -18,7 +19,7 @@ pub(crate) const VOCABULARY: usize = 24;
 /// A token on which the device fails.
 pub(crate) const POISON: u32 = 23;
 /// The values of a hidden row.
-pub(crate) const HIDDEN: usize = 4;
+pub(crate) const HIDDEN: usize = 8;
 const HELD_ROWS: usize = 6;
 
 /// The sizes of a toy's memory.
@@ -74,7 +75,40 @@ pub(crate) fn logits_behind(tokens: &[u32]) -> Vec<f32> {
         .iter()
         .enumerate()
         .map(|(at, &token)| entry(token, at));
-    logits(state, entries)
+    logits(Digest {
+        state,
+        entries: entries.fold(EMPTY, mix),
+    })
+}
+
+/// All that the toy knows behind a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Digest {
+    state: u64,
+    /// Of everything in pages.
+    entries: u64,
+}
+
+impl Digest {
+    /// Behind one more token.
+    fn next(self, token: u32, at: usize) -> Self {
+        Self {
+            state: next_state(self.state, token),
+            entries: mix(self.entries, entry(token, at)),
+        }
+    }
+
+    fn to_row(self) -> Vec<f32> {
+        [to_row(self.state), to_row(self.entries)].concat()
+    }
+
+    fn from_row(row: &[f32]) -> Self {
+        let (state, entries) = row.split_at(HIDDEN / 2);
+        Self {
+            state: from_row(state),
+            entries: from_row(entries),
+        }
+    }
 }
 
 const EMPTY: u64 = 7;
@@ -94,8 +128,8 @@ fn entry(token: u32, at: usize) -> u64 {
     mix(u64::from(token) + 1, at as u64)
 }
 
-fn logits(state: u64, entries: impl Iterator<Item = u64>) -> Vec<f32> {
-    let digest = entries.fold(state, mix);
+fn logits(behind: Digest) -> Vec<f32> {
+    let digest = mix(behind.entries, behind.state);
     (0..VOCABULARY as u64)
         .map(|token| {
             let value = (mix(digest, token) % 1000) as f32 / 200.0;
@@ -123,9 +157,19 @@ impl Toy {
         &mut self.pages[page.0 as usize][at % self.page_tokens]
     }
 
-    /// What stands for the tokens before `end`, by the trunk or by the head.
-    fn entries(&mut self, pages: &[PageId], end: usize, of: usize) -> Vec<u64> {
-        (0..end).map(|at| self.entry_at(pages, at)[of]).collect()
+    /// The digest of what stands for the tokens before `end`.
+    fn entries(&mut self, pages: &[PageId], end: usize) -> u64 {
+        (0..end).fold(EMPTY, |digest, at| mix(digest, self.entry_at(pages, at)[0]))
+    }
+
+    /// The head has been fed everything in its window, up to where drafts may begin.
+    fn check_window(&mut self, batch: &Batch, span: &Span) {
+        for at in 0..span.past.saturating_sub(HELD_ROWS + 1) {
+            let behind = self.entry_at(&span.pages, at + 1)[0];
+            let read = self.entry_at(&span.pages, at)[1];
+            let position = batch.positions[span.rows.start];
+            assert_eq!(read, behind, "{at} of {} before {position:?}", span.past);
+        }
     }
 
     fn settled(&self, state: StateId) -> u64 {
@@ -177,12 +221,13 @@ impl Runner for Toy {
                 assert_eq!(batch.positions[row], [at as u32; 3]);
                 self.entry_at(&span.pages, at)[0] = entry(token, at);
                 state = next_state(state, token);
+                let entries = self.entries(&span.pages, at + 1);
+                let behind = Digest { state, entries };
                 if wanted.logits.contains(&row) {
-                    let entries = self.entries(&span.pages, at + 1, 0);
-                    all_logits.extend(logits(state, entries.into_iter()));
+                    all_logits.extend(logits(behind));
                 }
                 if wanted.hidden.contains(&row) {
-                    all_hidden.extend(to_row(state));
+                    all_hidden.extend(behind.to_row());
                 }
             }
             if span.hold {
@@ -201,39 +246,41 @@ impl Runner for Toy {
         true
     }
 
+    fn frequent_tokens(&self) -> Option<usize> {
+        None
+    }
+
     /// Knows what the toy would answer, and says something else now and then. It is offended by
-    /// hidden rows that are not those of the tokens before.
+    /// hidden rows that are not those of the tokens before, and by a window that it has not read.
     fn draft(
         &mut self,
         batch: &Batch,
         hidden: Tensor,
         wanted: Wanted<'_>,
+        _: DraftVocabulary,
     ) -> Result<Outputs, OpError> {
         let (mut all_logits, mut all_hidden) = (Vec::new(), Vec::new());
         let mut row = 0;
         for span in &batch.spans {
+            self.check_window(batch, span);
             let mut expected = None;
             for at in span.past..span.past + span.rows.len() {
-                let before = from_row(hidden.row(row));
-                assert!(
-                    expected.is_none_or(|state| state == before),
-                    "rows in order"
-                );
-                let state = next_state(before, batch.tokens[row]);
-                expected = Some(state);
+                let before = Digest::from_row(hidden.row(row));
+                assert!(expected.is_none_or(|behind| behind == before), "in order");
+                let position = batch.positions[row][0] as usize;
+                let behind = before.next(batch.tokens[row], position + 1);
+                expected = Some(behind);
                 // The head keeps what stands for the token behind.
-                self.entry_at(&span.pages, at)[1] = entry(batch.tokens[row], at + 1);
+                self.entry_at(&span.pages, at)[1] = entry(batch.tokens[row], position + 1);
                 if wanted.logits.contains(&row) {
-                    let first = self.entry_at(&span.pages, 0)[0];
-                    let others = self.entries(&span.pages, at + 1, 1);
-                    let mut row = logits(state, [first].into_iter().chain(others));
-                    if state.is_multiple_of(3) {
+                    let mut row = logits(behind);
+                    if behind.state.is_multiple_of(3) {
                         row[..POISON as usize].reverse();
                     }
                     all_logits.extend(row);
                 }
                 if wanted.hidden.contains(&row) {
-                    all_hidden.extend(to_row(state));
+                    all_hidden.extend(behind.to_row());
                 }
                 row += 1;
             }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use tidemill_engine::constraint::{
     Begin, Constraint, Grammar, GrammarLimits, Grammars, Guide, ThinkingTokens,
 };
 use tidemill_engine::sampling::{Logprobs, LogprobsOf, TokenLogprobs, preset};
+use tidemill_engine::speculate::{Depth, DraftCounts, Speculation, SpeculationSettings};
 use tidemill_engine::stop::StopStrings;
 use tidemill_engine::{
     BackendChoice, EngineSettings, Event, FinishReason, OpenedModel, Request, RequestId,
@@ -202,6 +204,64 @@ fn answers_fit_a_schema_whatever_the_temperature() {
         );
     }
     scheduler.engine().assert_consistent();
+}
+
+/// Held to a schema whose names leave no choice, with drafts of these kinds: the answers, and what
+/// was drafted and accepted.
+fn structured(
+    speculation: Option<SpeculationSettings>,
+) -> (BTreeMap<(RequestId, usize), Answer>, DraftCounts, u64) {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "temperature": {"type": "integer", "minimum": 1, "maximum": 120},
+            "conditions": {"enum": ["sunny", "cloudy"]}
+        },
+        "required": ["temperature", "conditions"],
+        "additionalProperties": false
+    });
+    let mut scheduler = scheduler(4);
+    if let Some(settings) = speculation {
+        let mut now = 0;
+        let clock = Box::new(move || {
+            now += 1;
+            Duration::from_micros(now)
+        });
+        let hidden = tiny().opened.config.hidden_size;
+        let drafter = Speculation::new(scheduler.engine(), hidden, settings, clock);
+        scheduler = scheduler.with_drafter(Box::new(drafter));
+    }
+    for (seed, row) in prompts("json").take(12).enumerate() {
+        let grammar = Some((Begin::AtOnce, Grammar::JsonSchema(schema.clone())));
+        let guide = guide(ThinkingState::Closed, None, grammar);
+        let mut request = request(&row.prompt_ids, wild(seed as u64), 120);
+        if seed % 3 == 0 {
+            request.sampling.temperature = 0.0;
+        }
+        scheduler.submit_guided(request, guide).unwrap();
+    }
+    let answers = finish(&mut scheduler);
+    scheduler.assert_consistent();
+    let steps = scheduler.metrics().steps;
+    (answers, scheduler.drafts(), steps)
+}
+
+#[test]
+fn grammars_and_drafts_give_the_same_answers() {
+    let (plain, _, plain_steps) = structured(None);
+    assert!(plain.values().all(|answer| answer.end == Some(FinishReason::Stop)));
+    for (head, lookup) in [(false, false), (true, false), (true, true)] {
+        let settings = SpeculationSettings {
+            head,
+            lookup,
+            depth: Depth::Full,
+            ..SpeculationSettings::default()
+        };
+        let (answers, counts, steps) = structured(Some(settings));
+        assert_eq!(answers, plain, "{settings:?}");
+        // What the grammar leaves no choice about is drafted whatever else is.
+        assert!(steps < plain_steps * 4 / 5, "{steps} of {plain_steps}: {counts:?}");
+    }
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use tensor::{Batch, OpError, Ops, Rotary};
 
 use crate::config::Config;
-use crate::weights::{Attention, DeltaNet, FeedForward, Layer, Mixer, Mtp, Weights};
+use crate::weights::{
+    Attention, DeltaNet, FREQUENT_TOKENS, FeedForward, Layer, Mixer, Mtp, Weights,
+};
 
 /// A model on a device, ready to compute.
 pub struct Model<O: Ops> {
@@ -111,7 +113,15 @@ impl<O: Ops> Model<O> {
         ops.add_norm(&mut x, Some(&fed), norm, eps).map(Some)
     }
 
-    /// The logits of some rows of [`Model::draft`].
+    /// How many tokens, the first ones, have logits at less cost than all in
+    /// [`Model::draft_logits`]; `None` where that makes no difference.
+    pub fn frequent_tokens(&self) -> Option<usize> {
+        let mtp = self.weights.mtp.as_ref()?;
+        mtp.frequent.as_ref().map(|_| FREQUENT_TOKENS)
+    }
+
+    /// The logits of some rows of [`Model::draft`]: of all tokens, or, if `is_frequent`, of the
+    /// frequent ones alone where the model tells them apart.
     ///
     /// # Errors
     /// As [`Model::logits`].
@@ -120,8 +130,12 @@ impl<O: Ops> Model<O> {
         ops: &O,
         drafted: &O::Tensor,
         rows: &[usize],
+        is_frequent: bool,
     ) -> Result<O::Tensor, OpError> {
-        match self.weights.mtp.as_ref().and_then(|mtp| mtp.head.as_ref()) {
+        let mtp = self.weights.mtp.as_ref();
+        let frequent = mtp.and_then(|mtp| mtp.frequent.as_ref());
+        let head = mtp.and_then(|mtp| mtp.head.as_ref());
+        match frequent.filter(|_| is_frequent).or(head) {
             Some(head) => {
                 let [logits] = ops.linear(&ops.select_rows(drafted, rows)?, [head])?;
                 Ok(logits)

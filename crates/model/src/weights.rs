@@ -111,7 +111,14 @@ pub struct Mtp<O: Ops> {
     pub embedding: Option<O::Matrix>,
     /// `[vocabulary, hidden]`; `None` where the trunk's head is used.
     pub head: Option<O::Matrix>,
+    /// `[FREQUENT_TOKENS, hidden]`: the first rows of the head that drafts, where there are many
+    /// more. Made when weights are moved to a device.
+    pub frequent: Option<O::Matrix>,
 }
+
+/// Tokens of which drafts can be chosen alone. Vocabularies list them about in the order of their
+/// frequency; their rare half is half of the bytes that a draft would have to read.
+pub const FREQUENT_TOKENS: usize = 65_536;
 
 impl Weights<Reference> {
     /// Moves the weights to a device. `progress` is told the layers done and their number.
@@ -123,6 +130,12 @@ impl Weights<Reference> {
         ops: &O,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Weights<O>, OpError> {
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        let of_drafts = |mtp: &Mtp<Reference>| {
+            let head = mtp.head.as_ref().unwrap_or(head);
+            (head.rows() >= 2 * FREQUENT_TOKENS).then(|| head.slice_rows(0..FREQUENT_TOKENS))
+        };
+        let frequent = self.mtp.as_ref().and_then(of_drafts);
         let total = self.layers.len();
         let mut layers = Vec::with_capacity(total);
         for (index, layer) in self.layers.into_iter().enumerate() {
@@ -134,7 +147,10 @@ impl Weights<Reference> {
             layers,
             norm: ops.load_vector(self.norm)?,
             head: self.head.map(|head| ops.load_matrix(head)).transpose()?,
-            mtp: self.mtp.map(|mtp| mtp.load(ops)).transpose()?,
+            mtp: self
+                .mtp
+                .map(|mtp| Mtp { frequent, ..mtp }.load(ops))
+                .transpose()?,
         })
     }
 }
@@ -204,6 +220,10 @@ impl Mtp<Reference> {
                 .map(|table| ops.load_matrix(table))
                 .transpose()?,
             head: self.head.map(|head| ops.load_matrix(head)).transpose()?,
+            frequent: self
+                .frequent
+                .map(|head| ops.load_matrix(head))
+                .transpose()?,
         })
     }
 }

@@ -279,7 +279,7 @@ fn check_mtp(golden: &Golden) {
     let expected = golden.floats("mtp_logits");
     let first = count - expected.len() / model.config.vocab_size;
     let rows: Vec<usize> = (first..count).collect();
-    let logits = model.draft_logits(&ops, &drafted, &rows).unwrap();
+    let logits = model.draft_logits(&ops, &drafted, &rows, false).unwrap();
     golden.compare("draft logits", logits.data(), &expected);
 
     let mut hidden = ops.select_rows(&hidden, &[count]).unwrap();
@@ -293,7 +293,7 @@ fn check_mtp(golden: &Golden) {
             .draft(&ops, &mut memory, &next, &hidden)
             .unwrap()
             .unwrap();
-        let logits = model.draft_logits(&ops, &hidden, &[0]).unwrap();
+        let logits = model.draft_logits(&ops, &hidden, &[0], false).unwrap();
         token = argmax(logits.data());
         tokens.push(token);
         all.extend_from_slice(logits.data());

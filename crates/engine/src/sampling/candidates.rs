@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 
 use super::Mask;
-use super::loops::{BLOCK, exp, largest, sum_exp};
+use super::loops::{BLOCK, GROUP, exp, largest, sum_exp};
 
 /// A token and its logit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -151,36 +151,14 @@ impl<'a> Candidates<'a> {
     pub(super) fn list_within(&mut self, distance: f32) -> &mut Vec<Candidate> {
         let best = largest(self.all);
         let least = best - distance * self.divisor;
-        self.collect(|logit| logit >= least && logit > f32::NEG_INFINITY);
+        self.collect(least);
         self.list.sort_unstable_by(Candidate::order);
         self.make_list()
     }
 
     /// The list of the `count` most likely tokens. There must be no list yet.
     pub(super) fn list_most_likely(&mut self, count: usize) -> &mut Vec<Candidate> {
-        /// Logits that are compared with the threshold at once.
-        const GROUP: usize = 64;
-        let (all, list) = (&*self.all, &mut *self.list);
-        let room = (2 * count).max(2 * GROUP);
-        // The count-th best so far. A later token with the same logit loses.
-        let mut threshold = f32::NEG_INFINITY;
-        for (group, first) in all.chunks(GROUP).zip((0u32..).step_by(GROUP)) {
-            if largest(group) <= threshold {
-                continue;
-            }
-            for (&logit, token) in group.iter().zip(first..) {
-                if logit > threshold {
-                    list.push(Candidate { token, logit });
-                }
-            }
-            if list.len() > room {
-                list.select_nth_unstable_by(count - 1, Candidate::order);
-                list.truncate(count);
-                threshold = list[count - 1].logit;
-            }
-        }
-        list.sort_unstable_by(Candidate::order);
-        list.truncate(count);
+        most_likely(self.all, count, self.list);
         self.make_list()
     }
 
@@ -190,11 +168,11 @@ impl<'a> Candidates<'a> {
         let total = self.mass().total;
         // Most distributions have nearly all of their mass close to the top.
         let mut distance = 6.0;
+        let best = self.mass().largest;
         loop {
-            let best = largest(self.all);
             let least = best - distance * self.divisor;
             self.list.clear();
-            self.collect(|logit| logit >= least && logit > f32::NEG_INFINITY);
+            self.collect(least);
             let scale = 1.0 / self.divisor;
             let weights = self.list.iter().map(|c| exp((c.logit - best) * scale));
             let sum: f64 = weights.map(f64::from).sum();
@@ -208,12 +186,18 @@ impl<'a> Candidates<'a> {
         self.make_list()
     }
 
-    fn collect(&mut self, is_wanted: impl Fn(f32) -> bool) {
-        let all = (0u32..).zip(&*self.all);
-        self.list.extend(
-            all.filter(|&(_, &logit)| is_wanted(logit))
-                .map(|(token, &logit)| Candidate { token, logit }),
-        );
+    /// Lists all with a logit of at least this.
+    fn collect(&mut self, least: f32) {
+        for (group, first) in self.all.chunks(GROUP).zip((0u32..).step_by(GROUP)) {
+            // Nearly all groups have none.
+            if largest(group) < least {
+                continue;
+            }
+            let wanted = |logit: f32| logit >= least && logit > f32::NEG_INFINITY;
+            let listed = group.iter().zip(first..).filter(|(logit, _)| wanted(**logit));
+            self.list
+                .extend(listed.map(|(&logit, token)| Candidate { token, logit }));
+        }
     }
 
     fn make_list(&mut self) -> &mut Vec<Candidate> {
@@ -274,8 +258,8 @@ impl<'a> Candidates<'a> {
     /// The token at `uniform` (in [0, 1)) of the way through the distribution: the list in its
     /// order, the whole vocabulary in that of the tokens. `None` if there are no candidates.
     pub(super) fn draw(&mut self, uniform: f64) -> Option<u32> {
-        let best = self.most_likely()?;
         if self.is_list {
+            let best = self.most_likely()?;
             let total: f64 = weights(self.list).sum();
             let tokens = self.list.iter().map(|c| c.token);
             return pick(tokens.zip(weights(self.list)), uniform * total).or(Some(best));
@@ -283,8 +267,8 @@ impl<'a> Candidates<'a> {
         let divisor = self.divisor;
         let mass = self.mass();
         let (largest, mut left) = (mass.largest, uniform * mass.total);
-        if largest == f32::INFINITY {
-            return Some(best);
+        if largest == f32::INFINITY || largest == f32::NEG_INFINITY {
+            return self.most_likely();
         }
         // The last block with any weight takes what rounding leaves over.
         let last = mass.blocks.iter().rposition(|&sum| sum > 0.0)?;
@@ -299,8 +283,36 @@ impl<'a> Candidates<'a> {
         let weighted = (first as u32..)
             .zip(logits)
             .map(|(token, &logit)| (token, f64::from(exp((logit - largest) * scale))));
-        pick(weighted, left).or(Some(best))
+        pick(weighted, left).or_else(|| self.most_likely())
     }
+}
+
+/// Puts the `count` largest logits into `list`, in its order, in one pass.
+pub(super) fn most_likely(logits: &[f32], count: usize, list: &mut Vec<Candidate>) {
+    list.clear();
+    if count == 0 {
+        return;
+    }
+    let room = (2 * count).max(2 * GROUP);
+    // The count-th best so far. A later token with the same logit loses.
+    let mut threshold = f32::NEG_INFINITY;
+    for (group, first) in logits.chunks(GROUP).zip((0u32..).step_by(GROUP)) {
+        if largest(group) <= threshold {
+            continue;
+        }
+        for (&logit, token) in group.iter().zip(first..) {
+            if logit > threshold {
+                list.push(Candidate { token, logit });
+            }
+        }
+        if list.len() > room {
+            list.select_nth_unstable_by(count - 1, Candidate::order);
+            list.truncate(count);
+            threshold = list[count - 1].logit;
+        }
+    }
+    list.sort_unstable_by(Candidate::order);
+    list.truncate(count);
 }
 
 /// `e^(logit - largest)` for each of a sorted list.

@@ -1,7 +1,7 @@
 //! Log-probabilities of chosen tokens and of those that might have been.
 
 use super::TokenRules;
-use super::candidates::{Candidate, Candidates};
+use super::candidates::{Candidate, Candidates, most_likely};
 use super::loops::{BLOCK, largest, sum_exp};
 
 /// Which log-probabilities a choice reports.
@@ -50,7 +50,7 @@ impl TokenLogprobs {
         // Some more, as unused rows may be among them.
         let wanted = top + rules.unused().len();
         let rows = &logits[..logits.len().min(rules.rows())];
-        let listed = most_likely(rows, wanted)
+        let listed = listed(rows, wanted)
             .into_iter()
             .filter(|c| rules.is_token(c.token))
             .take(top)
@@ -80,7 +80,7 @@ impl TokenLogprobs {
             logprob: all
                 .get(token as usize)
                 .map_or(f32::NEG_INFINITY, |&logit| value(logit)),
-            top: most_likely(all, top)
+            top: listed(all, top)
                 .into_iter()
                 .map(|c| (c.token, value(c.logit)))
                 .collect(),
@@ -88,12 +88,9 @@ impl TokenLogprobs {
     }
 }
 
-fn most_likely(logits: &[f32], count: usize) -> Vec<Candidate> {
+fn listed(logits: &[f32], count: usize) -> Vec<Candidate> {
     let mut list = Vec::new();
-    if count > 0 {
-        let mut logits = logits.to_vec();
-        Candidates::new(&mut logits, &mut list).list_most_likely(count);
-    }
+    most_likely(logits, count, &mut list);
     list
 }
 

@@ -6,12 +6,21 @@
 const LANES: usize = 16;
 /// Logits whose exponentials are summed in f32 before the sum goes into an f64.
 pub(super) const BLOCK: usize = 4096;
+/// Logits that are compared with something at once, before any of them is looked at.
+pub(super) const GROUP: usize = 64;
 
 /// The index of the largest logit; the lowest of equals. 0 if all are NaN.
 pub fn argmax(logits: &[f32]) -> u32 {
-    let best = largest(logits);
-    let at = logits.iter().position(|&logit| logit == best);
-    at.unwrap_or(0) as u32
+    let (mut best, mut first) = (f32::NEG_INFINITY, 0);
+    for (group, start) in logits.chunks(GROUP).zip((0..).step_by(GROUP)) {
+        let of_group = largest(group);
+        if of_group > best {
+            (best, first) = (of_group, start);
+        }
+    }
+    // It is in the group found, unless nothing is above negative infinity.
+    let at = logits[first..].iter().position(|&logit| logit == best);
+    at.map_or(0, |at| first + at) as u32
 }
 
 /// The largest logit; negative infinity if there is none. NaN counts as none.
@@ -71,18 +80,34 @@ pub(super) fn sum_exp(logits: &[f32], largest: f32, divisor: f32) -> f64 {
 
 /// Of all logits above negative infinity: how many there are, their mean and standard deviation.
 pub(super) fn moments(logits: &[f32]) -> (usize, f64, f64) {
-    let finite = || logits.iter().filter(|logit| logit.is_finite());
-    let (count, sum) = finite().fold((0usize, 0.0f64), |(count, sum), &logit| {
-        (count + 1, sum + f64::from(logit))
-    });
+    let finite = |logit: f32| logit.is_finite();
+    let count = logits.iter().filter(|&&logit| finite(logit)).count();
     if count == 0 {
         return (0, 0.0, 0.0);
     }
+    let sum = sum_lanes(logits, |logit| {
+        if finite(logit) { f64::from(logit) } else { 0.0 }
+    });
     let mean = sum / count as f64;
-    let squares: f64 = finite()
-        .map(|&logit| (f64::from(logit) - mean).powi(2))
-        .sum();
+    let squares = sum_lanes(logits, |logit| {
+        let off = f64::from(logit) - mean;
+        if finite(logit) { off * off } else { 0.0 }
+    });
     (count, mean, (squares / count as f64).sqrt())
+}
+
+/// The sum of a function of each logit.
+#[inline]
+fn sum_lanes(logits: &[f32], of: impl Fn(f32) -> f64) -> f64 {
+    let (chunks, rest) = logits.as_chunks::<LANES>();
+    let mut lanes = [0.0f64; LANES];
+    for chunk in chunks {
+        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
+            *lane += of(logit);
+        }
+    }
+    let rest = rest.iter().map(|&logit| of(logit));
+    lanes.into_iter().chain(rest).sum()
 }
 
 #[cfg(test)]
@@ -113,6 +138,12 @@ mod tests {
         assert_eq!(argmax(&[f32::NAN; 3]), 0);
         assert_eq!(argmax(&[f32::NEG_INFINITY; 3]), 0);
         assert_eq!(argmax(&[]), 0);
+        assert_eq!(argmax(&[f32::NAN, f32::NEG_INFINITY]), 1);
+        let mut long = vec![1.0; 10 * GROUP];
+        for at in [GROUP, 3 * GROUP + 5, 10 * GROUP - 1] {
+            long[at] = 2.0;
+        }
+        assert_eq!(argmax(&long) as usize, GROUP);
     }
 
     proptest! {

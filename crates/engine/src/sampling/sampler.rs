@@ -34,6 +34,8 @@ pub struct Sampler {
     accepted: usize,
     /// Lent to each choice, to save allocations.
     list: Vec<Candidate>,
+    /// The logits as they were, where they are reported. Lent to each choice too.
+    raw: Vec<f32>,
 }
 
 impl Sampler {
@@ -51,6 +53,7 @@ impl Sampler {
             rules,
             accepted: 0,
             list: Vec::new(),
+            raw: Vec::new(),
         })
     }
 
@@ -96,7 +99,12 @@ impl Sampler {
             Some(Logprobs {
                 of: LogprobsOf::Model,
                 ..
-            }) => Some(logits.to_vec()),
+            }) => {
+                let mut raw = std::mem::take(&mut self.raw);
+                raw.clear();
+                raw.extend_from_slice(logits);
+                Some(raw)
+            }
             _ => None,
         };
         let rows = logits.len().min(self.rules.rows());
@@ -122,11 +130,12 @@ impl Sampler {
             let allowed = mask.and_then(|mask| mask.tokens().next());
             allowed.unwrap_or_else(|| argmax(candidates.all().0))
         });
-        let logprobs = wanted.map(|Logprobs { top, .. }| match raw {
-            Some(raw) => TokenLogprobs::of_logits(&raw, &self.rules, token, top),
+        let logprobs = wanted.map(|Logprobs { top, .. }| match &raw {
+            Some(raw) => TokenLogprobs::of_logits(raw, &self.rules, token, top),
             None => TokenLogprobs::of_candidates(&mut candidates, token, top),
         });
         self.list = list;
+        self.raw = raw.unwrap_or_default();
         Choice { token, logprobs }
     }
 

@@ -166,7 +166,8 @@ impl Scheduler {
         let now = self.now;
         let request = self.stream(id).request;
         if let (Some(drafter), true) = (&mut self.drafter, self.requests[&request].speculation) {
-            drafter.begin(sequence, past, hidden);
+            let known = self.streams[&id].tokens.len();
+            drafter.begin(sequence, past, known, hidden);
         }
         let stream = self.stream_mut(id);
         stream.place = Place::Running(sequence);

@@ -110,16 +110,21 @@ impl Chooser {
         self.guide.worth_verifying(draft)
     }
 
-    /// Chooses the next token from its row of logits.
+    /// The tokens that have to follow by the grammar: the best of drafts.
+    pub(super) fn certain(&mut self) -> Result<Vec<u32>, ConstraintError> {
+        self.guide.certain()
+    }
+
+    /// Chooses the next token from its row of logits, which are changed on the way.
     ///
     /// # Errors
     /// When the answer's grammar cannot be followed any further.
-    pub(super) fn choose(&mut self, logits: &[f32]) -> Result<Chosen, ConstraintError> {
+    pub(super) fn choose(&mut self, logits: &mut [f32]) -> Result<Chosen, ConstraintError> {
         let choice = match self.guide.forced_next() {
             Some(token) => self.sampler.prescribe(logits, token),
             None => {
                 let mask = self.guide.mask()?;
-                self.sampler.choose(&mut logits.to_vec(), mask)
+                self.sampler.choose(logits, mask)
             }
         };
         self.take(choice)

@@ -17,7 +17,11 @@ use super::stream::{Parked, ParkedPages, Place, Stream, StreamId};
 
 impl Scheduler {
     /// Moves a stream on by its rows.
-    pub(super) fn commit(&mut self, part: &Part, outputs: &RunOutputs) -> Result<(), EngineError> {
+    pub(super) fn commit(
+        &mut self,
+        part: &Part,
+        outputs: &mut RunOutputs,
+    ) -> Result<(), EngineError> {
         let id = part.stream;
         let now = self.now;
         let stream = self.stream_mut(id);
@@ -56,10 +60,10 @@ impl Scheduler {
 
     /// Tells the drafter of tokens that were run and stay.
     fn ran(&mut self, id: StreamId, hidden: &[f32]) -> Result<(), EngineError> {
-        let stream = &self.streams[&id];
-        match (&mut self.drafter, stream.sequence()) {
-            (Some(drafter), Some(sequence)) => {
-                drafter.ran(&mut self.engine, sequence, &stream.tokens, hidden)
+        let sequence = self.stream(id).sequence();
+        match (&mut self.drafter, sequence) {
+            (Some(drafter), Some(sequence)) if !hidden.is_empty() => {
+                drafter.ran(&self.engine, sequence, hidden)
             }
             _ => Ok(()),
         }
@@ -144,7 +148,8 @@ impl Scheduler {
             if self.requests[&request].limits.max_tokens == Some(0) {
                 self.finish(id, FinishReason::Length)?;
             } else {
-                self.choose(id, logits)?;
+                // Each of several answers changes a copy of its own.
+                self.choose(id, &mut logits.to_vec())?;
             }
         }
         Ok(())
@@ -200,14 +205,14 @@ impl Scheduler {
     }
 
     /// Chooses a token from each row until one is not the drafted one.
-    fn verify(&mut self, part: &Part, outputs: &RunOutputs) -> Result<(), EngineError> {
+    fn verify(&mut self, part: &Part, outputs: &mut RunOutputs) -> Result<(), EngineError> {
         let id = part.stream;
         let drafted = part.drafts.len();
         let stream = self.stream_mut(id);
         stream.usage.drafted += drafted;
         let sequence = stream.sequence().expect("it was in the step");
         let mut accepted = 0;
-        while self.choose(id, outputs.logits.row(accepted))? && accepted < drafted {
+        while self.choose(id, outputs.logits.row_mut(accepted))? && accepted < drafted {
             let chosen = self.stream(id).tokens.last();
             if chosen != Some(&part.drafts[accepted]) || !self.engine.accept(sequence)? {
                 break;
@@ -218,7 +223,9 @@ impl Scheduler {
             let row = accepted * cols..(accepted + 1) * cols;
             self.ran(id, outputs.hidden.data().get(row).unwrap_or_default())?;
         }
-        if let (Some(drafter), true) = (&mut self.drafter, drafted > 0) {
+        // Of the grammar's own there is nothing to learn.
+        let is_guess = drafted > 0 && !part.is_certain;
+        if let (Some(drafter), true) = (&mut self.drafter, is_guess) {
             drafter.verified(sequence, drafted, accepted);
         }
         Ok(())
@@ -226,7 +233,7 @@ impl Scheduler {
 
     /// Chooses a stream's next token, and those behind it that leave no choice. Returns whether the
     /// stream goes on.
-    fn choose(&mut self, id: StreamId, logits: &[f32]) -> Result<bool, EngineError> {
+    fn choose(&mut self, id: StreamId, logits: &mut [f32]) -> Result<bool, EngineError> {
         let mut next = Some(self.stream_mut(id).chooser.choose(logits)?);
         while let Some(chosen) = next {
             if !self.append(id, chosen)? {

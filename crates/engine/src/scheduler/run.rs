@@ -15,6 +15,8 @@ pub(super) struct Part {
     pub(super) rows: usize,
     /// Rows of proposed tokens behind them.
     pub(super) drafts: Vec<u32>,
+    /// Whether these follow from the answer's grammar.
+    pub(super) is_certain: bool,
     /// Whether its tokens are all in memory with these rows, so that the next can be chosen.
     pub(super) is_complete: bool,
     /// Whether its one row is the token that was chosen last.
@@ -33,12 +35,12 @@ impl Scheduler {
             Ok((parts, outputs))
         });
         match outcome {
-            Ok((parts, outputs)) => self.take(&parts, &outputs),
+            Ok((parts, mut outputs)) => self.take(&parts, &mut outputs),
             Err(error) => self.survive(rows, &error),
         }
     }
 
-    fn take(&mut self, parts: &[Part], outputs: &[RunOutputs]) {
+    fn take(&mut self, parts: &[Part], outputs: &mut [RunOutputs]) {
         for (part, outputs) in parts.iter().zip(outputs) {
             // Another choice of the same request may have failed meanwhile.
             if !self.streams.contains_key(&part.stream) {
@@ -63,6 +65,7 @@ impl Scheduler {
                 stream: id,
                 rows,
                 drafts: Vec::new(),
+                is_certain: false,
                 is_complete,
                 is_answering: rows == 1 && is_complete && stream.generated() > 0,
             }
@@ -85,30 +88,39 @@ impl Scheduler {
                 pages = pages.saturating_sub(self.engine.pages_for(sequence, part.rows)?);
             }
         }
-        let mut to_draft = Vec::new();
-        let mut whose = Vec::new();
-        for (at, part) in parts.iter().enumerate() {
+        let mut asked = Vec::new();
+        for (at, part) in parts.iter_mut().enumerate() {
             let stream = &self.streams[&part.stream];
             let is_wanted = part.is_answering && self.requests[&stream.request].speculation;
             if let (Some(sequence), true) = (stream.sequence(), is_wanted) {
                 let most = self.most_drafts(stream).min(rows);
-                let (most, taken) = self.drafts_that_fit(sequence, most, pages)?;
+                // A grammar that fails here fails again when the token is chosen, and is told then.
+                let stream = self.stream_mut(part.stream);
+                let mut certain = stream.chooser.certain().unwrap_or_default();
+                certain.truncate(most);
+                let wanted = if certain.is_empty() { most } else { certain.len() };
+                let (most, taken) = self.drafts_that_fit(sequence, wanted, pages)?;
                 pages -= taken;
                 rows -= most;
-                to_draft.push(ToDraft {
-                    sequence,
-                    tokens: &stream.tokens,
-                    most,
-                });
-                whose.push(at);
+                if certain.is_empty() {
+                    asked.push((at, sequence, most));
+                } else {
+                    certain.truncate(most);
+                    (part.drafts, part.is_certain) = (certain, true);
+                }
             }
         }
+        let to_draft = |&(at, sequence, most): &(usize, SequenceId, usize)| ToDraft {
+            sequence,
+            tokens: &self.streams[&parts[at].stream].tokens,
+            most,
+        };
+        let to_draft: Vec<ToDraft<'_>> = asked.iter().map(to_draft).collect();
         let answering = parts.iter().filter(|part| part.is_answering).count();
         let others = answering - to_draft.len();
         let drafter = self.drafter.as_mut().expect("it was there above");
         let drafts = drafter.draft(&mut self.engine, &to_draft, others)?;
-        for (at, mut drafts) in whose.into_iter().zip(drafts) {
-            // A grammar that fails here fails again when the token is chosen, and is told then.
+        for ((at, ..), mut drafts) in asked.into_iter().zip(drafts) {
             let stream = self.streams.get_mut(&parts[at].stream);
             let worth = stream.and_then(|stream| stream.chooser.worth_verifying(&drafts).ok());
             drafts.truncate(worth.unwrap_or(0));
@@ -167,6 +179,9 @@ impl Scheduler {
                 Vec::new()
             };
             let drafter = self.drafter.as_ref();
+            let positions = past..past + tokens.len();
+            let hidden =
+                drafter.is_some_and(|drafter| drafter.wants_hidden(sequence, positions));
             Run {
                 work: Work {
                     sequence,
@@ -174,7 +189,7 @@ impl Scheduler {
                     logits,
                 },
                 drafts: part.drafts.len(),
-                hidden: drafter.is_some_and(|drafter| drafter.wants_hidden(sequence)),
+                hidden,
             }
         };
         parts.iter().map(work).collect()

@@ -1,50 +1,74 @@
 //! How long steps take by how many rows they have, by experience.
 
-use std::time::Duration;
+use std::collections::VecDeque;
 
 /// Steps with more rows count as having this many.
 const MOST_ROWS: usize = 256;
-/// The weight of a new measurement.
-const NEWS: f64 = 0.15;
-/// A measurement counts as at most this many times what was expected: something else ran.
-const MOST_SURPRISE: f64 = 3.0;
+/// The latest measurements of each number of rows that count. What is told is their median:
+/// neighbours on the machine make some of them several times too long.
+const REMEMBERED: usize = 7;
 /// What a further row is guessed to cost, in steps of one row, before it was ever tried. Low, so
 /// that it is tried.
 const GUESSED_ROW: f64 = 0.1;
 
-/// Measured durations by the number of rows.
+/// The latest measurements of one thing.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Latest {
+    values: VecDeque<f64>,
+    count: u32,
+}
+
+impl Latest {
+    pub(super) fn note(&mut self, value: f64) {
+        if self.values.len() == REMEMBERED {
+            self.values.pop_front();
+        }
+        self.values.push_back(value);
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// The median; of an even number the lower.
+    pub(super) fn median(&self) -> Option<f64> {
+        let mut sorted: Vec<f64> = self.values.iter().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len().checked_sub(1)? / 2).copied()
+    }
+
+    /// How many there were.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+}
+
+/// Measured seconds by the number of rows.
 #[derive(Debug, Clone, Default)]
 pub struct Costs {
-    /// Ascending by rows; in seconds.
+    /// Ascending by rows; with the median.
     known: Vec<(usize, f64)>,
-    /// How often each of them was measured.
-    counts: Vec<u32>,
+    latest: Vec<Latest>,
 }
 
 impl Costs {
     /// Notes a measurement.
-    pub fn note(&mut self, rows: usize, duration: Duration) {
-        let (rows, seconds) = (rows.clamp(1, MOST_ROWS), duration.as_secs_f64());
-        match self.known.binary_search_by_key(&rows, |&(rows, _)| rows) {
-            Ok(at) => {
-                self.counts[at] = self.counts[at].saturating_add(1);
-                // The mean of the first few, then a moving one.
-                let weight = NEWS.max(1.0 / f64::from(self.counts[at]));
-                let (_, known) = &mut self.known[at];
-                *known += weight * (seconds.min(*known * MOST_SURPRISE) - *known);
-            }
+    pub fn note(&mut self, rows: usize, seconds: f64) {
+        let rows = rows.clamp(1, MOST_ROWS);
+        let at = match self.known.binary_search_by_key(&rows, |&(rows, _)| rows) {
+            Ok(at) => at,
             Err(at) => {
                 self.known.insert(at, (rows, seconds));
-                self.counts.insert(at, 1);
+                self.latest.insert(at, Latest::default());
+                at
             }
-        }
+        };
+        self.latest[at].note(seconds);
+        self.known[at].1 = self.latest[at].median().unwrap_or(seconds);
     }
 
     /// How often steps of so many rows were measured.
     pub fn measured(&self, rows: usize) -> u32 {
         self.known
             .binary_search_by_key(&rows, |&(rows, _)| rows)
-            .map_or(0, |at| self.counts[at])
+            .map_or(0, |at| self.latest[at].count())
     }
 
     /// Seconds that a step of so many rows may take; `None` before any measurement. More rows
@@ -83,7 +107,7 @@ mod tests {
     fn costs(known: &[(usize, u64)]) -> Costs {
         let mut costs = Costs::default();
         for &(rows, ms) in known {
-            costs.note(rows, Duration::from_millis(ms));
+            costs.note(rows, ms as f64 / 1e3);
         }
         costs
     }
@@ -103,10 +127,10 @@ mod tests {
     #[test]
     fn one_outlier_changes_little() {
         let mut costs = costs(&[(1, 10); 9]);
-        costs.note(1, Duration::from_secs(5));
+        costs.note(1, 5.0);
         assert!(costs.of(1).unwrap() < 0.0135);
         assert_eq!((costs.measured(1), costs.measured(2)), (10, 0));
-        (0..50).for_each(|_| costs.note(1, Duration::from_millis(40)));
+        (0..50).for_each(|_| costs.note(1, 0.040));
         assert!((costs.of(1).unwrap() - 0.040).abs() < 0.002, "it follows");
     }
 }

@@ -2,30 +2,28 @@
 //!
 //! With a sequence's acceptance by position, n sequences and k drafts for each, a step yields
 //! `n + sum of the probabilities that drafts are reached and right` tokens, and takes as long as
-//! steps of so many rows were measured to take, plus the drafting. The depths are those with the
-//! most tokens per second. Nothing here has a clock or chance in it: durations are given, and
-//! equal experience makes equal choices.
+//! steps of so many sequences and drafts were measured to take, plus the drafting. The depths are
+//! those with the most tokens per second. Nothing here has a clock or chance in it: durations are
+//! given, and equal experience makes equal choices.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::acceptance::MOST_DRAFTS;
 use super::costs::Costs;
+use super::trial::Budget;
+use super::widths::Widths;
 
 /// What a draft pass is guessed to cost before it was ever measured, in steps.
 const GUESSED_DRAFT: f64 = 0.05;
 /// A gain below this is noise: not worth the memory traffic of speculation.
-const LEAST_GAIN: f64 = 1.02;
+const LEAST_GAIN: f64 = 1.03;
 /// Plain steps that are measured before the first speculated one.
 const FIRST_PLAIN_STEPS: u32 = 3;
 /// Plain steps are measured again after this many steps, then after twice as many, and so on.
-const PLAIN_AGAIN: (u64, u64) = (64, 512);
-/// While speculation is off, sequences try again now and then: for this many steps, of one draft
-/// each, and so seldom that all trials together take this share of the time.
-const TRIAL_STEPS: u32 = 4;
-const TRIAL_SHARE: f64 = 0.005;
-/// The least and most steps between trials.
-const TRIAL_AGAIN: (f64, f64) = (16.0, 4096.0);
+const PLAIN_AGAIN: (u64, u64) = (64, 256);
+/// So many in a row, of which the first does not count: it pays for what the step before held back.
+const PLAIN_IN_A_ROW: u32 = 4;
 
 /// What a sequence may gain by drafts in the coming step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,52 +36,38 @@ pub struct Prospect {
     pub is_free: bool,
 }
 
-/// When a sequence whose speculation does not pay tries again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Trial {
-    /// Steps since the last draft.
-    idle: u32,
-    /// Steps left of a running trial.
+/// When plain steps are measured again.
+#[derive(Debug, Clone, Copy)]
+struct PlainAgain {
+    at: u64,
+    wait: u64,
+    /// How many of them are still to come.
     left: u32,
 }
 
-impl Trial {
-    /// Notes what a step was planned with; returns how many drafts to make after all. Trials begin
-    /// after `wait` steps without drafts.
-    fn decide(&mut self, planned: usize, most: usize, wait: u32) -> usize {
-        if planned > 0 {
-            *self = Self::default();
-            return planned;
-        }
-        if self.left == 0 {
-            self.idle += 1;
-            if self.idle < wait {
-                return 0;
-            }
-            *self = Self {
-                idle: 0,
-                left: TRIAL_STEPS,
-            };
-        }
-        self.left -= 1;
-        most.min(1)
-    }
+/// The step that was planned last.
+#[derive(Debug, Clone, Copy, Default)]
+struct Present {
+    sequences: usize,
+    is_trial: bool,
+    /// Seconds of drafting for it.
+    drafting: f64,
 }
 
 /// Chooses depths for all sequences of an engine.
 #[derive(Debug, Clone, Default)]
 pub struct DepthController {
-    /// Of steps without prompts, by all their rows.
-    steps: Costs,
-    /// Of draft passes, by sequences.
+    widths: Widths,
+    /// Seconds of draft passes, by sequences.
     drafts: Costs,
     step: u64,
-    /// Whether drafts were worth it in the last step, trials aside; `None` if that step was plain to
-    /// be measured.
-    pays: Option<bool>,
-    /// For each number of rows when plain steps are measured again, and how long to wait
-    /// the next time.
-    plain_again: BTreeMap<usize, (u64, u64)>,
+    present: Present,
+    /// Whether the step before had drafts.
+    had_drafts: bool,
+    plain_again: BTreeMap<usize, PlainAgain>,
+    budget: Budget,
+    /// Trials so far: they go round among the sequences.
+    trials: usize,
 }
 
 impl DepthController {
@@ -92,82 +76,138 @@ impl DepthController {
         Self::default()
     }
 
-    /// Notes how long a step without prompts took: running and choosing tokens, not drafting.
+    /// Notes how long the planned step took: running `rows` rows and choosing tokens, not drafting.
     pub fn step_took(&mut self, rows: usize, duration: Duration) {
-        self.steps.note(rows, duration);
+        let Present {
+            sequences,
+            is_trial,
+            drafting,
+        } = self.present;
+        let (drafts, seconds) = (rows.saturating_sub(sequences), duration.as_secs_f64());
+        let had_drafts = std::mem::replace(&mut self.had_drafts, drafts > 0);
+        if drafts > 0 || !had_drafts {
+            self.widths.note(sequences, drafts, seconds);
+        }
+        if let (0, Some(again)) = (drafts, self.plain_again.get_mut(&sequences)) {
+            again.at = again.at.max(self.step + again.wait);
+        }
+        let trial_cost = self.trial_cost(sequences);
+        self.budget.earn(seconds + drafting, trial_cost);
+        if is_trial {
+            let plain = self.widths.of(sequences, 0).unwrap_or(seconds);
+            self.budget.pay((seconds - plain).max(0.0) + drafting);
+        }
+        self.present.drafting = 0.0;
     }
 
     /// Notes how long one draft pass over so many sequences took.
     pub fn draft_took(&mut self, sequences: usize, duration: Duration) {
-        self.drafts.note(sequences, duration);
+        self.drafts.note(sequences, duration.as_secs_f64());
+        self.present.drafting += duration.as_secs_f64();
     }
 
-    /// Whether drafts were worth it in the last step that was planned, trials aside; `None` if that
-    /// step was plain to be measured.
-    pub fn pays(&self) -> Option<bool> {
-        self.pays
+    /// Notes what had to be done once before drafting could begin.
+    pub fn preparing_took(&mut self, duration: Duration) {
+        self.present.drafting += duration.as_secs_f64();
     }
 
     /// Measured costs of steps.
-    pub fn steps(&self) -> &Costs {
-        &self.steps
+    pub fn widths(&self) -> &Widths {
+        &self.widths
+    }
+
+    /// Whether so many sequences with these probabilities would be drafted for, going by
+    /// experience, or there is none.
+    pub fn would_draft(&self, sequences: usize, prospect: Prospect) -> bool {
+        self.widths.of(sequences, 0).is_none()
+            || self
+                .best(&vec![prospect; sequences], sequences)
+                .iter()
+                .any(|&depth| depth > 0)
+    }
+
+    /// Whether a trial would be affordable, with so many sequences.
+    pub fn can_try(&self, sequences: usize) -> bool {
+        self.widths.of(sequences, 0).is_some() && self.budget.allows(self.trial_cost(sequences))
     }
 
     /// For each sequence how many drafts to verify in the coming step, beside which it has `others`
     /// rows.
-    pub fn plan(&mut self, sequences: &mut [(Prospect, &mut Trial)], others: usize) -> Vec<usize> {
-        if sequences.is_empty() {
-            return Vec::new();
-        }
+    pub fn plan(&mut self, prospects: &[Prospect], others: usize) -> Vec<usize> {
         self.step += 1;
-        let prospects: Vec<Prospect> = sequences.iter().map(|(prospect, _)| *prospect).collect();
-        let plain = sequences.len() + others;
-        if self.wants_plain(plain) {
-            self.pays = None;
-            return vec![0; sequences.len()];
-        }
-        let planned = self.best(&prospects, plain);
-        self.pays = Some(planned.iter().any(|&drafts| drafts > 0));
-        let wait = self.trial_wait(sequences.len(), plain);
-        let decide = |(planned, (prospect, trial)): (usize, &mut (Prospect, &mut Trial))| {
-            trial.decide(planned, prospect.most, wait)
+        let sequences = prospects.len() + others;
+        self.present = Present {
+            sequences,
+            ..Present::default()
         };
-        planned.into_iter().zip(sequences).map(decide).collect()
+        let mut depths = self.best(prospects, sequences);
+        if depths.iter().any(|&depth| depth > 0) {
+            self.budget.end();
+            if self.wants_plain(sequences) {
+                return vec![0; prospects.len()];
+            }
+        }
+        self.try_one(prospects, &mut depths);
+        depths
+    }
+
+    /// Lets one of those that get no draft try one, if that is affordable.
+    fn try_one(&mut self, prospects: &[Prospect], depths: &mut [usize]) {
+        let sequences = self.present.sequences;
+        let has_drafts = depths.iter().any(|&depth| depth > 0);
+        let idle: Vec<usize> = (0..depths.len())
+            .filter(|&at| depths[at] == 0 && prospects[at].most > 0)
+            .collect();
+        if idle.is_empty() || !self.can_try(sequences) {
+            return;
+        }
+        depths[idle[self.trials % idle.len()]] = 1;
+        if self.budget.take_step() {
+            self.trials += 1;
+        }
+        if has_drafts {
+            // What it costs cannot be told from the others' drafts.
+            self.budget.pay(self.trial_cost(sequences));
+        } else {
+            self.present.is_trial = true;
+        }
     }
 
     /// Whether this step should be plain, to know what plain steps cost.
-    fn wants_plain(&mut self, rows: usize) -> bool {
-        if self.steps.measured(rows) < FIRST_PLAIN_STEPS {
+    fn wants_plain(&mut self, sequences: usize) -> bool {
+        if self.widths.plain_measured(sequences) < FIRST_PLAIN_STEPS {
             return true;
         }
         let (first, longest) = PLAIN_AGAIN;
-        let (at, wait) = self
-            .plain_again
-            .entry(rows)
-            .or_insert((self.step + first, first));
-        if self.step < *at {
-            return false;
+        let step = self.step;
+        let again = self.plain_again.entry(sequences).or_insert(PlainAgain {
+            at: step + first,
+            wait: first,
+            left: 0,
+        });
+        if again.left == 0 {
+            if step < again.at {
+                return false;
+            }
+            again.left = PLAIN_IN_A_ROW;
+            again.wait = (2 * again.wait).min(longest);
         }
-        *wait = (2 * *wait).min(longest);
-        *at = self.step + *wait;
+        again.left -= 1;
+        again.at = step + again.wait;
         true
     }
 
-    /// How long each of so many sequences waits for its next trial.
-    fn trial_wait(&self, sequences: usize, rows: usize) -> u32 {
-        let (least, most) = TRIAL_AGAIN;
-        let Some(plain) = self.steps.of(rows) else {
-            return most as u32;
+    /// By how many seconds a step is longer in which one sequence tries a draft.
+    fn trial_cost(&self, sequences: usize) -> f64 {
+        let Some(plain) = self.widths.of(sequences, 0) else {
+            return 0.0;
         };
-        let verified = self.steps.of(rows + 1).unwrap_or(plain);
-        let drafted = self.drafts.of(1).unwrap_or(GUESSED_DRAFT * plain);
-        let share = sequences as f64 * (verified - plain + drafted) / plain;
-        let wait = f64::from(TRIAL_STEPS) * share / TRIAL_SHARE;
-        wait.clamp(least, most) as u32
+        let verified = self.widths.of(sequences, 1).unwrap_or(plain);
+        verified - plain + self.drafts.of(1).unwrap_or(GUESSED_DRAFT * plain)
     }
 
     /// The depths with the most tokens per second, going by experience.
-    fn best(&self, prospects: &[Prospect], plain: usize) -> Vec<usize> {
+    fn best(&self, prospects: &[Prospect], sequences: usize) -> Vec<usize> {
         // The likeliest first. What is reached only over other drafts is less likely than they.
         let mut candidates: Vec<(f64, usize, usize)> = Vec::new();
         for (sequence, prospect) in prospects.iter().enumerate() {
@@ -181,12 +221,12 @@ impl DepthController {
         candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
 
         let mut depths = vec![0; prospects.len()];
-        let Some(plain_cost) = self.steps.of(plain) else {
+        let Some(plain_cost) = self.widths.of(sequences, 0) else {
             return depths;
         };
-        let mut best_rate = plain as f64 / plain_cost * LEAST_GAIN;
+        let mut best_rate = sequences as f64 / plain_cost * LEAST_GAIN;
         let mut best = 0;
-        let mut tokens = plain as f64;
+        let mut tokens = sequences as f64;
         // How many sequences take part in each draft pass.
         let mut passes = [0; MOST_DRAFTS];
         for (count, &(gain, position, sequence)) in candidates.iter().enumerate() {
@@ -194,15 +234,14 @@ impl DepthController {
             passes[position] += usize::from(!prospects[sequence].is_free);
             let drafting: f64 = passes
                 .iter()
-                .filter(|&&sequences| sequences > 0)
-                .map(|&sequences| {
-                    self.drafts
-                        .of(sequences)
-                        .unwrap_or(GUESSED_DRAFT * plain_cost)
+                .filter(|&&drafting| drafting > 0)
+                .map(|&drafting| {
+                    let guess = GUESSED_DRAFT * plain_cost;
+                    self.drafts.of(drafting).unwrap_or(guess)
                 })
                 .sum();
-            let rows = plain + count + 1;
-            let cost = self.steps.of(rows).unwrap_or(plain_cost) + drafting;
+            let step = self.widths.of(sequences, count + 1);
+            let cost = step.unwrap_or(plain_cost) + drafting;
             if tokens / cost > best_rate {
                 best_rate = tokens / cost;
                 best = count + 1;
@@ -251,24 +290,19 @@ mod tests {
         let mut chance = Chance(7);
         let mut controller = DepthController::new();
         let mut acceptances = vec![Acceptance::guess(0.5); world.sequences];
-        let mut trials = vec![Trial::default(); world.sequences];
         let (mut tokens, mut time) = (0.0, 0.0);
         for step in 0..3000u64 {
-            let mut prospects: Vec<(Prospect, &mut Trial)> = acceptances
+            let prospects: Vec<Prospect> = acceptances
                 .iter()
-                .zip(&mut trials)
-                .map(|(acceptance, trial)| {
-                    let prospect = Prospect {
-                        most: 5,
-                        probabilities: acceptance.probabilities(),
-                        is_free: world.draft_ms == 0.0,
-                    };
-                    (prospect, trial)
+                .map(|acceptance| Prospect {
+                    most: 5,
+                    probabilities: acceptance.probabilities(),
+                    is_free: world.draft_ms == 0.0,
                 })
                 .collect();
             let depths = match fixed {
                 Some(depth) => vec![depth; world.sequences],
-                None => controller.plan(&mut prospects, 0),
+                None => controller.plan(&prospects, 0),
             };
             for pass in 0..MOST_DRAFTS {
                 let drafting = depths.iter().filter(|&&depth| depth > pass).count();

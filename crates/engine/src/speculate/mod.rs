@@ -12,10 +12,13 @@ mod depth;
 mod head;
 mod lookup;
 mod speculation;
+mod trial;
+mod widths;
 
 pub use acceptance::{Acceptance, MOST_DRAFTS};
 pub use costs::Costs;
 pub use counts::{DraftCounts, Tally};
-pub use depth::{DepthController, Prospect, Trial};
+pub use depth::{DepthController, Prospect};
 pub use lookup::{LookedUp, Lookup};
 pub use speculation::{Clock, Depth, Oracle, Speculation, SpeculationSettings};
+pub use widths::Widths;

@@ -1,17 +1,19 @@
 //! The engine's drafter: prompt lookup and the model's own head, as deep as it pays.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::acceptance::{Acceptance, MOST_DRAFTS};
 use super::counts::DraftCounts;
-use super::depth::{DepthController, Prospect, Trial};
-use super::head::{Head, ToGuess};
+use super::depth::{DepthController, Prospect};
+use super::head::{Done, Head, ToGuess};
 use super::lookup::Lookup;
 use crate::drafter::{Drafter, ToDraft};
 use crate::engine::{Engine, SequenceId};
 use crate::error::EngineError;
+use crate::held::DraftVocabulary;
 
 /// Which drafts to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,55 +60,17 @@ const SOURCES: usize = 2;
 /// followed elsewhere.
 const GUESSES: [f64; SOURCES] = [0.6, 0.5];
 
-/// When drafts were not worth it for so many steps in a row, the head sleeps.
-const SLEEP_AFTER: u32 = 32;
-/// While it sleeps, it is tried with one of so many new sequences.
-const TRIED_WITH: u64 = 16;
-
-/// Whether the head follows new sequences. Being fed costs a layer's work for every token, which
-/// is a loss where its drafts are never worth verifying.
-#[derive(Debug, Default)]
-struct Sleep {
-    /// Steps in a row for which no draft was planned.
-    idle: u32,
-    /// The fewest sequences at once for which drafts turned out not to be worth it.
-    from: Option<usize>,
-    /// Sequences begun.
-    begun: u64,
-}
-
-impl Sleep {
-    /// Notes whether drafts are worth it in a step of so many sequences; returns whether the head falls
-    /// asleep over it.
-    fn note(&mut self, sequences: usize, pays: bool) -> bool {
-        if pays {
-            self.idle = 0;
-            // Where it pays for many, it pays for fewer.
-            self.from = self.from.filter(|&from| from > sequences);
-            return false;
-        }
-        self.idle += 1;
-        let falls = self.idle == SLEEP_AFTER;
-        if falls {
-            let from = self.from.map_or(sequences, |from| from.min(sequences));
-            self.from = Some(from);
-        }
-        falls
-    }
-
-    /// Whether to follow a new sequence, with so many others.
-    fn follows(&mut self, others: usize) -> bool {
-        self.begun += 1;
-        self.begun.is_multiple_of(TRIED_WITH) || self.from.is_none_or(|from| others + 1 < from)
-    }
-}
+/// When the head could have drafted for a sequence in so many steps in a row, and it was not worth
+/// it, it is told no more of it.
+const SLEEP_AFTER: u32 = 16;
 
 /// What is known of one sequence.
 #[derive(Debug)]
 struct Followed {
     lookup: Option<Lookup>,
     acceptance: [Acceptance; SOURCES],
-    trial: Trial,
+    /// Steps in a row in which the head could have drafted and did not.
+    idle: u32,
     /// Where its drafts in the present step come from.
     source: Source,
 }
@@ -126,7 +90,8 @@ pub struct Speculation {
     acceptance: [Acceptance; SOURCES],
     followed: HashMap<SequenceId, Followed>,
     counts: DraftCounts,
-    sleep: Sleep,
+    /// How often the head was told of a sequence to try it.
+    woken: usize,
     clock: Clock,
     /// When the present step began to run.
     began: Duration,
@@ -145,12 +110,12 @@ impl Speculation {
         let has_head = settings.head && engine.can_draft();
         Self {
             settings,
-            head: has_head.then(|| Head::new(hidden_size)),
+            head: has_head.then(|| Head::new(hidden_size, engine.page_tokens())),
             controller: DepthController::new(),
             acceptance: GUESSES.map(Acceptance::guess),
             followed: HashMap::new(),
             counts: DraftCounts::default(),
-            sleep: Sleep::default(),
+            woken: 0,
             clock,
             began: Duration::ZERO,
             oracle: None,
@@ -159,24 +124,27 @@ impl Speculation {
 
     /// Replaces the drafts by what an oracle says, at the same cost. For measurements: weights
     /// that were never trained accept no draft, so the speed with speculation on can only be
-    /// measured with an acceptance that is prescribed. Answers stay what they are.
+    /// measured with an acceptance that is prescribed. Answers stay what they are. Such weights say
+    /// any token, as no text does: so it is prescribed too from which tokens the head drafts.
     #[must_use]
-    pub fn with_oracle(mut self, oracle: Oracle) -> Self {
+    pub fn with_oracle(mut self, oracle: Oracle, vocabulary: DraftVocabulary) -> Self {
         self.oracle = Some(oracle);
+        if let Some(head) = &mut self.head {
+            head.prescribe(vocabulary);
+        }
         self
     }
 
     /// The best source for a sequence, with its prospect and what it would draft without a model.
     fn prospect(&mut self, asked: &ToDraft<'_>, most: usize) -> (Prospect, Source, Vec<u32>) {
-        let follows = self
-            .head
-            .as_ref()
-            .is_some_and(|head| head.follows(asked.sequence));
+        let past = asked.tokens.len().saturating_sub(1);
+        let head = self.head.as_ref();
+        let is_ready = head.is_some_and(|head| head.is_ready(asked.sequence, past));
         let followed = self.followed_mut(asked.sequence);
         let found = followed.lookup_after(asked.tokens, most);
         let [head, lookup] = [Source::Head, Source::Lookup]
             .map(|source| followed.acceptance[source as usize].probabilities());
-        let (head_most, lookup_most) = (if follows { most } else { 0 }, found.len());
+        let (head_most, lookup_most) = (if is_ready { most } else { 0 }, found.len());
         let (source, most, probabilities) =
             if expected(&lookup, lookup_most) > expected(&head, head_most) {
                 (Source::Lookup, lookup_most, lookup)
@@ -196,7 +164,7 @@ impl Speculation {
         self.followed.entry(sequence).or_insert_with(|| Followed {
             lookup: has_lookup.then(Lookup::new),
             acceptance: std::array::from_fn(|source| Acceptance::like(&acceptance[source])),
-            trial: Trial::default(),
+            idle: 0,
             source: Source::Head,
         })
     }
@@ -210,23 +178,51 @@ impl Speculation {
         if self.settings.depth == Depth::Full {
             return prospects.iter().map(|prospect| prospect.most).collect();
         }
-        let mut trials: Vec<Trial> = sequences
-            .iter()
-            .map(|asked| self.followed[&asked.sequence].trial)
-            .collect();
-        let mut planned: Vec<(Prospect, &mut Trial)> =
-            prospects.iter().copied().zip(&mut trials).collect();
-        let depths = self.controller.plan(&mut planned, others);
-        if let (Some(pays), false) = (self.controller.pays(), sequences.is_empty()) {
-            let falls_asleep = self.sleep.note(sequences.len() + others, pays);
-            if let (Some(head), true) = (&mut self.head, falls_asleep) {
-                head.forget_all();
+        let depths = self.controller.plan(prospects, others);
+        for ((asked, prospect), &depth) in sequences.iter().zip(prospects).zip(&depths) {
+            let followed = self.followed_mut(asked.sequence);
+            let could = followed.source == Source::Head && prospect.most > 0;
+            followed.idle = match (could, depth) {
+                (true, 0) => followed.idle + 1,
+                (true, _) => 0,
+                (false, _) => followed.idle,
+            };
+            let is_idle = followed.idle >= SLEEP_AFTER;
+            if let (Some(head), true) = (&mut self.head, is_idle) {
+                head.forget(asked.sequence);
             }
         }
-        for (asked, trial) in sequences.iter().zip(trials) {
-            self.followed_mut(asked.sequence).trial = trial;
-        }
+        self.wake(sequences, others);
         depths
+    }
+
+    /// Where the head follows nobody and a trial is affordable, it is told of one sequence from
+    /// now on, so that it can be tried.
+    fn wake(&mut self, sequences: &[ToDraft<'_>], others: usize) {
+        let Some(head) = &mut self.head else {
+            return;
+        };
+        let is_asleep = !sequences.iter().any(|asked| head.follows(asked.sequence));
+        if sequences.is_empty() || !is_asleep || !self.controller.can_try(sequences.len() + others)
+        {
+            return;
+        }
+        let asked = &sequences[self.woken % sequences.len()];
+        self.woken += 1;
+        let known = asked.tokens.len();
+        head.begin(asked.sequence, known - 1, known, None);
+        self.followed_mut(asked.sequence).idle = 0;
+    }
+
+    /// Whether the head's drafts are expected to be worth it with so many sequences, or worth a
+    /// trial.
+    fn is_awake(&self, sequences: usize) -> bool {
+        let prospect = Prospect {
+            most: self.settings.most.min(MOST_DRAFTS),
+            probabilities: self.acceptance[Source::Head as usize].probabilities(),
+            is_free: false,
+        };
+        self.controller.would_draft(sequences, prospect) || self.controller.can_try(sequences)
     }
 
     /// Asks the head for those that it drafts for, and puts its drafts into theirs.
@@ -254,9 +250,13 @@ impl Speculation {
         }
         let mut last = (self.clock)();
         let (clock, controller) = (&mut self.clock, &mut self.controller);
-        let guessed = head.guess(engine, &to_guess, |count| {
+        let guessed = head.guess(engine, &to_guess, |done| {
             let now = clock();
-            controller.draft_took(count, now.saturating_sub(last));
+            let took = now.saturating_sub(last);
+            match done {
+                Done::CaughtUp => controller.preparing_took(took),
+                Done::Guessed(count) => controller.draft_took(count, took),
+            }
             last = now;
         })?;
         for (index, guessed) in whose.into_iter().zip(guessed) {
@@ -288,30 +288,28 @@ fn expected(probabilities: &[f64; MOST_DRAFTS], most: usize) -> f64 {
 }
 
 impl Drafter for Speculation {
-    fn begin(&mut self, sequence: SequenceId, past: usize, hidden: Option<&[f32]>) {
-        let Some(head) = &mut self.head else {
-            return;
-        };
-        let others = self.followed.len();
-        if self.settings.depth == Depth::Full || self.sleep.follows(others) {
-            head.begin(sequence, past, hidden);
+    fn begin(&mut self, sequence: SequenceId, past: usize, known: usize, hidden: Option<&[f32]>) {
+        self.followed_mut(sequence);
+        let is_wanted =
+            self.settings.depth == Depth::Full || self.is_awake(self.followed.len());
+        if let (Some(head), true) = (&mut self.head, is_wanted) {
+            head.begin(sequence, past, known, hidden);
         }
     }
 
-    fn wants_hidden(&self, sequence: SequenceId) -> bool {
+    fn wants_hidden(&self, sequence: SequenceId, positions: Range<usize>) -> bool {
         let head = self.head.as_ref();
-        head.is_some_and(|head| head.follows(sequence))
+        head.is_some_and(|head| head.wants(sequence, &positions))
     }
 
     fn ran(
         &mut self,
-        engine: &mut Engine,
+        engine: &Engine,
         sequence: SequenceId,
-        tokens: &[u32],
         hidden: &[f32],
     ) -> Result<(), EngineError> {
         match &mut self.head {
-            Some(head) => head.ran(engine, sequence, tokens, hidden),
+            Some(head) => head.ran(engine, sequence, hidden),
             None => Ok(()),
         }
     }

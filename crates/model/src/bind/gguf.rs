@@ -480,6 +480,7 @@ impl Bind<'_> {
             head: self
                 .binder
                 .optional_matrix(&name("shared_head_head"), vocab, hidden)?,
+            frequent: None,
         })
     }
 }

@@ -407,6 +407,7 @@ impl Bind<'_> {
             head: self
                 .binder
                 .optional_matrix("mtp.lm_head.weight", vocab, hidden)?,
+            frequent: None,
         }))
     }
 }

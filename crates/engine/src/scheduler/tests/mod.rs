@@ -189,7 +189,7 @@ pub(super) fn expected(
     }
     loop {
         let chosen = chooser
-            .choose(&toy::logits_behind(&tokens))
+            .choose(&mut toy::logits_behind(&tokens))
             .expect("no grammar");
         if chosen.is_shown {
             tokens.push(chosen.token);
