@@ -194,7 +194,10 @@ impl<'a> Candidates<'a> {
                 continue;
             }
             let wanted = |logit: f32| logit >= least && logit > f32::NEG_INFINITY;
-            let listed = group.iter().zip(first..).filter(|(logit, _)| wanted(**logit));
+            let listed = group
+                .iter()
+                .zip(first..)
+                .filter(|(logit, _)| wanted(**logit));
             self.list
                 .extend(listed.map(|(&logit, token)| Candidate { token, logit }));
         }
@@ -267,7 +270,7 @@ impl<'a> Candidates<'a> {
         let divisor = self.divisor;
         let mass = self.mass();
         let (largest, mut left) = (mass.largest, uniform * mass.total);
-        if largest == f32::INFINITY || largest == f32::NEG_INFINITY {
+        if largest.is_infinite() {
             return self.most_likely();
         }
         // The last block with any weight takes what rounding leaves over.

@@ -85,9 +85,12 @@ pub(super) fn moments(logits: &[f32]) -> (usize, f64, f64) {
     if count == 0 {
         return (0, 0.0, 0.0);
     }
-    let sum = sum_lanes(logits, |logit| {
-        if finite(logit) { f64::from(logit) } else { 0.0 }
-    });
+    let sum = sum_lanes(
+        logits,
+        |logit| {
+            if finite(logit) { f64::from(logit) } else { 0.0 }
+        },
+    );
     let mean = sum / count as f64;
     let squares = sum_lanes(logits, |logit| {
         let off = f64::from(logit) - mean;

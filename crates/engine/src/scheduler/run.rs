@@ -98,7 +98,11 @@ impl Scheduler {
                 let stream = self.stream_mut(part.stream);
                 let mut certain = stream.chooser.certain().unwrap_or_default();
                 certain.truncate(most);
-                let wanted = if certain.is_empty() { most } else { certain.len() };
+                let wanted = if certain.is_empty() {
+                    most
+                } else {
+                    certain.len()
+                };
                 let (most, taken) = self.drafts_that_fit(sequence, wanted, pages)?;
                 pages -= taken;
                 rows -= most;
@@ -180,8 +184,7 @@ impl Scheduler {
             };
             let drafter = self.drafter.as_ref();
             let positions = past..past + tokens.len();
-            let hidden =
-                drafter.is_some_and(|drafter| drafter.wants_hidden(sequence, positions));
+            let hidden = drafter.is_some_and(|drafter| drafter.wants_hidden(sequence, positions));
             Run {
                 work: Work {
                     sequence,

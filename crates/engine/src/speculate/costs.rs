@@ -15,6 +15,8 @@ const GUESSED_ROW: f64 = 0.1;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Latest {
     values: VecDeque<f64>,
+    /// Of these; of an even number the lower. It is asked for much more often than it changes.
+    median: f64,
     count: u32,
 }
 
@@ -25,13 +27,19 @@ impl Latest {
         }
         self.values.push_back(value);
         self.count = self.count.saturating_add(1);
+        let mut sorted = [0.0; REMEMBERED];
+        let sorted = &mut sorted[..self.values.len()];
+        sorted
+            .iter_mut()
+            .zip(&self.values)
+            .for_each(|(to, from)| *to = *from);
+        sorted.sort_by(f64::total_cmp);
+        self.median = sorted[(sorted.len() - 1) / 2];
     }
 
-    /// The median; of an even number the lower.
+    /// The median, if there is any.
     pub(super) fn median(&self) -> Option<f64> {
-        let mut sorted: Vec<f64> = self.values.iter().copied().collect();
-        sorted.sort_by(f64::total_cmp);
-        sorted.get(sorted.len().checked_sub(1)? / 2).copied()
+        (self.count > 0).then_some(self.median)
     }
 
     /// How many there were.

@@ -49,6 +49,8 @@ struct PlainAgain {
 #[derive(Debug, Clone, Copy, Default)]
 struct Present {
     sequences: usize,
+    /// Whether drafts may be made for any of them.
+    can_draft: bool,
     is_trial: bool,
     /// Seconds of drafting for it.
     drafting: f64,
@@ -80,6 +82,7 @@ impl DepthController {
     pub fn step_took(&mut self, rows: usize, duration: Duration) {
         let Present {
             sequences,
+            can_draft,
             is_trial,
             drafting,
         } = self.present;
@@ -91,8 +94,10 @@ impl DepthController {
         if let (0, Some(again)) = (drafts, self.plain_again.get_mut(&sequences)) {
             again.at = again.at.max(self.step + again.wait);
         }
-        let trial_cost = self.trial_cost(sequences);
-        self.budget.earn(seconds + drafting, trial_cost);
+        if can_draft {
+            let trial_cost = self.trial_cost(sequences);
+            self.budget.earn(seconds + drafting, trial_cost);
+        }
         if is_trial {
             let plain = self.widths.of(sequences, 0).unwrap_or(seconds);
             self.budget.pay((seconds - plain).max(0.0) + drafting);
@@ -138,6 +143,7 @@ impl DepthController {
         let sequences = prospects.len() + others;
         self.present = Present {
             sequences,
+            can_draft: !prospects.is_empty(),
             ..Present::default()
         };
         let mut depths = self.best(prospects, sequences);

@@ -290,8 +290,7 @@ fn expected(probabilities: &[f64; MOST_DRAFTS], most: usize) -> f64 {
 impl Drafter for Speculation {
     fn begin(&mut self, sequence: SequenceId, past: usize, known: usize, hidden: Option<&[f32]>) {
         self.followed_mut(sequence);
-        let is_wanted =
-            self.settings.depth == Depth::Full || self.is_awake(self.followed.len());
+        let is_wanted = self.settings.depth == Depth::Full || self.is_awake(self.followed.len());
         if let (Some(head), true) = (&mut self.head, is_wanted) {
             head.begin(sequence, past, known, hidden);
         }

@@ -119,6 +119,9 @@ mod tests {
         assert!(near(widths.of(2, 4), 0.046));
         (0..4).for_each(|_| widths.note(2, 4, 0.060));
         assert!(near(widths.of(2, 4), 0.060));
-        assert_eq!((widths.plain_measured(2), widths.plain_measured(3)), (20, 0));
+        assert_eq!(
+            (widths.plain_measured(2), widths.plain_measured(3)),
+            (20, 0)
+        );
     }
 }
