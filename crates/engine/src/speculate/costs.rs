@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 
 /// Steps with more rows count as having this many.
 const MOST_ROWS: usize = 256;
-/// The latest measurements of each number of rows that count. What is told is their median:
-/// neighbours on the machine make some of them several times too long.
-const REMEMBERED: usize = 7;
+/// The latest measurements of each number of rows that count.
+const REMEMBERED: usize = 12;
 /// What a further row is guessed to cost, in steps of one row, before it was ever tried. Low, so
 /// that it is tried.
 const GUESSED_ROW: f64 = 0.1;
@@ -15,8 +14,9 @@ const GUESSED_ROW: f64 = 0.1;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Latest {
     values: VecDeque<f64>,
-    /// Of these; of an even number the lower. It is asked for much more often than it changes.
-    median: f64,
+    /// The mean of their middle half: neighbours on the machine make some of them several times too
+    /// long. It is asked for much more often than it changes.
+    usual: f64,
     count: u32,
 }
 
@@ -34,12 +34,14 @@ impl Latest {
             .zip(&self.values)
             .for_each(|(to, from)| *to = *from);
         sorted.sort_by(f64::total_cmp);
-        self.median = sorted[(sorted.len() - 1) / 2];
+        let edge = sorted.len() / 4;
+        let middle = &sorted[edge..sorted.len() - edge];
+        self.usual = middle.iter().sum::<f64>() / middle.len() as f64;
     }
 
-    /// The median, if there is any.
-    pub(super) fn median(&self) -> Option<f64> {
-        (self.count > 0).then_some(self.median)
+    /// What is usual, if there was any.
+    pub(super) fn usual(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.usual)
     }
 
     /// How many there were.
@@ -51,7 +53,7 @@ impl Latest {
 /// Measured seconds by the number of rows.
 #[derive(Debug, Clone, Default)]
 pub struct Costs {
-    /// Ascending by rows; with the median.
+    /// Ascending by rows; with what is usual.
     known: Vec<(usize, f64)>,
     latest: Vec<Latest>,
 }
@@ -69,7 +71,7 @@ impl Costs {
             }
         };
         self.latest[at].note(seconds);
-        self.known[at].1 = self.latest[at].median().unwrap_or(seconds);
+        self.known[at].1 = self.latest[at].usual().unwrap_or(seconds);
     }
 
     /// How often steps of so many rows were measured.

@@ -70,11 +70,11 @@ impl Widths {
 fn interpolate(ratios: &BTreeMap<usize, Latest>, drafts: usize) -> f64 {
     let mut below = (0, 1.0);
     for (&known, latest) in ratios {
-        let Some(median) = latest.median() else {
+        let Some(usual) = latest.usual() else {
             continue;
         };
         let trusted = TRUSTED.get(latest.count() as usize).unwrap_or(&1.0);
-        let ratio = (1.0 + trusted * (median - 1.0)).max(below.1);
+        let ratio = (1.0 + trusted * (usual - 1.0)).max(below.1);
         if known == drafts {
             return ratio;
         }
