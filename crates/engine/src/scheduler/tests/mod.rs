@@ -111,6 +111,7 @@ impl Bench {
                 assert_eq!(old, None, "requests start once");
             }
             Event::PrefillProgress { done, total, .. } => assert!(done <= total),
+            Event::PromptLogprobs { .. } => {}
             Event::Token {
                 request,
                 choice,
