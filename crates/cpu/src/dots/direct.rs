@@ -23,6 +23,8 @@ impl<F: Format, B: Source> Kernel for Unpack<'_, F, B> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        // As below.
+        assert!(B::IS_STORED || (S::INTERLEAVES && !F::LAYOUT.is_empty()));
         for block in 0..self.blocks {
             self.panel.first_group = block * GROUPS;
             let rows = self.rows.skip::<S>((self.first + block) * F::BYTES);
@@ -53,6 +55,7 @@ impl<F: Format, B: Source, const T: usize> Kernel for Direct<'_, F, B, T> {
     fn run<S: Simd>(self, s: S) {
         // So that no code is made for what nobody calls.
         assert!(T <= F::MOST_DIRECT && T <= most_of::<S>());
+        assert!(B::IS_STORED || (S::INTERLEAVES && !F::LAYOUT.is_empty()));
         let inputs = InputsOf::<T>::new(self.inputs, self.span);
         // SAFETY: whoever made this promised that rows, inputs and outputs are as described.
         unsafe {

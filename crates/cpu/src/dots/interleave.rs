@@ -19,10 +19,11 @@ pub(crate) struct Interleaving {
 }
 
 impl Interleaving {
-    /// How to interleave rows of a format; `None` if that makes no sense for it, or if a row is no
-    /// whole number of its blocks.
+    /// How to interleave rows of a format; `None` if that makes no sense for it or the instruction
+    /// set, or if a row is no whole number of its blocks.
     pub(crate) fn of<F: Format>(dispatch: Dispatch, row_bytes: usize) -> Option<Self> {
-        let is_possible = !F::LAYOUT.is_empty() && row_bytes.is_multiple_of(F::BYTES);
+        let is_possible =
+            dispatch.interleaves() && !F::LAYOUT.is_empty() && row_bytes.is_multiple_of(F::BYTES);
         is_possible.then_some(Self {
             layout: F::LAYOUT,
             row_bytes,

@@ -175,38 +175,45 @@ unsafe fn multiply<F: Format, B: Source>(
         Isa::Avx2 | Isa::Scalar => F::MOST_DIRECT.min(4),
     };
     // Groups that a block lacks must not be multiplied: inputs lack them too.
-    let is_direct = blocks.groups == GROUPS && inputs.len() <= most;
-    match inputs.len() {
-        1 if is_direct => direct::<F, B, 1>(dispatch, blocks, inputs, panel),
-        2 if is_direct => direct::<F, B, 2>(dispatch, blocks, inputs, panel),
-        3 if is_direct => direct::<F, B, 3>(dispatch, blocks, inputs, panel),
-        4 if is_direct => direct::<F, B, 4>(dispatch, blocks, inputs, panel),
-        5 if is_direct => direct::<F, B, 5>(dispatch, blocks, inputs, panel),
-        6 if is_direct => direct::<F, B, 6>(dispatch, blocks, inputs, panel),
-        7 if is_direct => direct::<F, B, 7>(dispatch, blocks, inputs, panel),
-        8 if is_direct => direct::<F, B, 8>(dispatch, blocks, inputs, panel),
-        _ => {
-            for block in (0..blocks.count).step_by(BLOCKS_AT_ONCE) {
-                let count = BLOCKS_AT_ONCE.min(blocks.count - block);
-                dispatch.run(Unpack {
-                    format: PhantomData::<F>,
-                    rows: blocks.rows,
-                    first: block,
-                    blocks: count,
-                    panel,
-                });
-                dispatch.run(Tiles {
-                    form: PhantomData::<F::Form>,
-                    panel,
-                    groups: (count - 1) * GROUPS + blocks.groups,
-                    inputs,
-                    span: Span {
-                        group: blocks.span.group + block * GROUPS,
-                        ..blocks.span
-                    },
-                });
+    if blocks.groups == GROUPS && inputs.len() <= most {
+        // Powers of two, not every number: each is code of its own for each format, and unpacking
+        // what lies in the first cache once more costs less than that.
+        let mut rest = inputs;
+        let ahead = panel.ahead;
+        while !rest.is_empty() {
+            let count = 1 << rest.len().ilog2();
+            let (some, others) = rest.split_at(count);
+            panel.ahead = ahead;
+            match count {
+                1 => direct::<F, B, 1>(dispatch, blocks, some, panel),
+                2 => direct::<F, B, 2>(dispatch, blocks, some, panel),
+                4 => direct::<F, B, 4>(dispatch, blocks, some, panel),
+                8 => direct::<F, B, 8>(dispatch, blocks, some, panel),
+                _ => unreachable!("no more than eight"),
             }
+            rest = others;
         }
+        return;
+    }
+    for block in (0..blocks.count).step_by(BLOCKS_AT_ONCE) {
+        let count = BLOCKS_AT_ONCE.min(blocks.count - block);
+        dispatch.run(Unpack {
+            format: PhantomData::<F>,
+            rows: blocks.rows,
+            first: block,
+            blocks: count,
+            panel,
+        });
+        dispatch.run(Tiles {
+            form: PhantomData::<F::Form>,
+            panel,
+            groups: (count - 1) * GROUPS + blocks.groups,
+            inputs,
+            span: Span {
+                group: blocks.span.group + block * GROUPS,
+                ..blocks.span
+            },
+        });
     }
 }
 

@@ -8,6 +8,9 @@ use crate::simd::Simd;
 /// Methods are generic, and not the trait, so that a kernel can name a source without naming an
 /// instruction set.
 pub(crate) trait Source: Copy {
+    /// Whether rows lie as they are stored.
+    const IS_STORED: bool;
+
     /// The same rows, `bytes` bytes further on in each.
     fn skip<S: Simd>(self, bytes: usize) -> Self;
 
@@ -50,6 +53,8 @@ pub(crate) trait Source: Copy {
 }
 
 impl Source for Rows {
+    const IS_STORED: bool = true;
+
     #[inline(always)]
     fn skip<S: Simd>(self, bytes: usize) -> Self {
         Rows::skip(self, bytes)
@@ -115,6 +120,8 @@ impl Interleaved {
 }
 
 impl Source for Interleaved {
+    const IS_STORED: bool = false;
+
     #[inline(always)]
     fn skip<S: Simd>(self, bytes: usize) -> Self {
         Self(self.0.wrapping_add(bytes * S::LANES))

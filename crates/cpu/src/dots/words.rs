@@ -32,6 +32,8 @@ pub(crate) trait Words: Copy {
     type F: Copy;
     /// A vector of words.
     type I: Copy;
+    /// Whether interleaved rows are faster than rows as they are stored.
+    const INTERLEAVES: bool;
     /// Whether [`Words::dot_short`] is faster than [`Words::dot`].
     const HAS_SHORT_SUMS: bool;
 

@@ -41,6 +41,7 @@ impl Avx2 {
 impl Words for Avx2 {
     type F = __m256;
     type I = __m256i;
+    const INTERLEAVES: bool = true;
     const HAS_SHORT_SUMS: bool = true;
 
     #[inline(always)]

@@ -37,6 +37,7 @@ impl Avx512 {
 impl Words for Avx512 {
     type F = __m512;
     type I = __m512i;
+    const INTERLEAVES: bool = true;
     const HAS_SHORT_SUMS: bool = false;
 
     #[inline(always)]

@@ -33,6 +33,7 @@ fn of_rows(rows: Rows, read: impl Fn(*const u8) -> u32) -> I {
 impl Words for Scalar {
     type F = F;
     type I = I;
+    const INTERLEAVES: bool = false;
     const HAS_SHORT_SUMS: bool = false;
 
     #[inline(always)]

@@ -187,6 +187,17 @@ impl Dispatch {
         }
     }
 
+    /// See [`Words::INTERLEAVES`].
+    pub(crate) fn interleaves(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => avx512::Avx512::INTERLEAVES,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::Avx2::INTERLEAVES,
+            _ => scalar::Scalar::INTERLEAVES,
+        }
+    }
+
     /// Runs a kernel compiled for this instruction set.
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
