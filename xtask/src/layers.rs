@@ -30,7 +30,16 @@ const ALLOWED: [(&str, &[&str]); 8] = [
 /// Libraries that only these crates may use, outside their tests.
 const ONLY_IN: [(&[&str], &[&str]); 7] = [
     (
-        &["tokio", "axum", "hyper", "reqwest", "tower", "tower-http"],
+        &[
+            "tokio",
+            "tokio-stream",
+            "axum",
+            "hyper",
+            "hyper-util",
+            "reqwest",
+            "tower",
+            "tower-http",
+        ],
         &["server"],
     ),
     (
