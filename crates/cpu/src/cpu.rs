@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::copies::{self, Copier, Copies, CopySettings};
 use crate::isa::Isa;
+use crate::ops::attention;
 use crate::pool::Pool;
 use crate::simd::Dispatch;
 
@@ -151,6 +152,16 @@ impl Cpu {
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.dispatch.isa()
+    }
+
+    /// Names what decides how it rounds: backends of equal names give equal bits.
+    pub fn numerics(&self) -> String {
+        let activations = match self.activations {
+            Activations::Exact => "exact",
+            Activations::Quantised if attention::has_pairs(self) => "quantised, in pairs of bf16",
+            Activations::Quantised => "quantised",
+        };
+        format!("{}, activations {activations}", self.isa())
     }
 
     /// The number of threads in use.

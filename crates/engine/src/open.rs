@@ -108,7 +108,7 @@ impl BackendChoice {
     pub fn numerics(&self) -> String {
         match self {
             Self::Reference(reference) => format!("reference {reference:?}"),
-            Self::Cpu(cpu) => format!("cpu {}", cpu.isa()),
+            Self::Cpu(cpu) => format!("cpu {}", cpu.numerics()),
         }
     }
 }

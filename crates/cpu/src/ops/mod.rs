@@ -1,6 +1,6 @@
 //! The operations of the contract, a file per family.
 
-mod attention;
+pub(crate) mod attention;
 mod conv;
 mod delta;
 mod linear;

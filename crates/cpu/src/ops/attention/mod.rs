@@ -40,6 +40,11 @@ const PIECE: usize = 256;
 /// Bytes of packed queries a task takes at most, likewise.
 const QUERY_BYTES: usize = 128 << 10;
 
+/// Whether a cache of few bits is multiplied in pairs of bf16.
+pub(crate) fn has_pairs(cpu: &Cpu) -> bool {
+    UnitKind::of(cpu, [DType::BF16; 2]) == UnitKind::Pair
+}
+
 /// Where an operation works: a layer's pages, for the rows of a batch.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
