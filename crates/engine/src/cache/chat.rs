@@ -63,7 +63,10 @@ fn kinds_of_turns(chat: &ChatRequest) -> Vec<BoundaryKind> {
         let next = chat.messages.get(index + 1);
         let goes_on = message.role == "tool" && next.is_some_and(|next| next.role == "tool");
         if !goes_on {
-            kinds.push(BoundaryKind::EndOfMessage(index));
+            kinds.push(match message.role.as_str() {
+                "user" => BoundaryKind::EndOfQuestion(index),
+                _ => BoundaryKind::EndOfMessage(index),
+            });
         }
     }
     kinds

@@ -176,10 +176,8 @@ impl PrefixCache {
             return Miss::New;
         };
         let token = walk.matched;
-        let message = boundaries.iter().find_map(|boundary| match boundary.kind {
-            BoundaryKind::EndOfMessage(message) if boundary.offset > token => Some(message),
-            _ => None,
-        });
+        let mut behind = boundaries.iter().filter(|boundary| boundary.offset > token);
+        let message = behind.find_map(|boundary| boundary.kind.message());
         Miss::Diverged {
             token,
             message,

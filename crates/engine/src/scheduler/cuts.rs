@@ -4,18 +4,22 @@ use crate::cache::{Boundary, BoundaryKind, CacheSettings};
 
 /// The places of a prompt where its state is kept, ascending.
 ///
-/// A chunk has to end at each, and each costs a copy of the state. So only three are always
-/// taken: behind the system message, behind the last message, and at the prompt's end. Others are
-/// taken when they are far enough from the ones around them.
+/// A chunk has to end at each, and each costs a copy of the state. So only four are always
+/// taken: behind the system message, behind the last question and the last message, and at the
+/// prompt's end. Others are taken when they are far enough from the ones around them.
 pub(super) fn of_prompt(
     prompt: &[u32],
     boundaries: &[Boundary],
     settings: &CacheSettings,
 ) -> Vec<Boundary> {
-    let is_message = |b: &&Boundary| matches!(b.kind, BoundaryKind::EndOfMessage(_));
-    let last_message = boundaries.iter().rev().find(is_message).map(|b| b.offset);
-    let is_needed =
-        |b: &Boundary| b.kind == BoundaryKind::EndOfSystem || Some(b.offset) == last_message;
+    let is_question = |b: &&Boundary| matches!(b.kind, BoundaryKind::EndOfQuestion(_));
+    let last_question = boundaries.iter().rfind(is_question).map(|b| b.offset);
+    let is_message = |b: &&Boundary| b.kind.message().is_some();
+    let last_message = boundaries.iter().rfind(is_message).map(|b| b.offset);
+    let is_needed = |b: &Boundary| {
+        b.kind == BoundaryKind::EndOfSystem
+            || [last_question, last_message].contains(&Some(b.offset))
+    };
     let end = Boundary {
         offset: prompt.len(),
         kind: BoundaryKind::StartOfGeneration,
@@ -81,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn system_last_message_and_end_are_always_kept() {
+    fn system_last_question_last_message_and_end_are_always_kept() {
         check(50, &[], &[50]);
         check(
             50,
@@ -92,6 +96,17 @@ mod tests {
                 (45, EndOfMessage(3)),
             ],
             &[10, 45, 50],
+        );
+        check(
+            50,
+            &[
+                (10, EndOfSystem),
+                (15, EndOfQuestion(1)),
+                (20, EndOfQuestion(2)),
+                (30, EndOfMessage(3)),
+                (40, EndOfMessage(4)),
+            ],
+            &[10, 20, 40, 50],
         );
         check(50, &[(50, EndOfMessage(0))], &[50]);
         check(50, &[(0, EndOfMessage(0))], &[50]);

@@ -163,6 +163,7 @@ fn kind_numbers(kind: BoundaryKind) -> (u32, u32) {
         BoundaryKind::EndOfGeneration => (4, 0),
         BoundaryKind::Spaced => (5, 0),
         BoundaryKind::Parting => (6, 0),
+        BoundaryKind::EndOfQuestion(message) => (7, message as u32),
     }
 }
 
@@ -175,6 +176,7 @@ fn kind_from(number: u32, message: u32) -> Result<BoundaryKind, Unusable> {
         4 => BoundaryKind::EndOfGeneration,
         5 => BoundaryKind::Spaced,
         6 => BoundaryKind::Parting,
+        7 => BoundaryKind::EndOfQuestion(message as usize),
         _ => return Err(Unusable::Sizes),
     })
 }

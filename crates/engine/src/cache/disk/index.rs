@@ -259,15 +259,17 @@ impl Index {
     }
 
     /// Of the boundaries along a chain (shortest first), those to give up so that the `most`
-    /// longest stay. Those behind system messages stay, and do not count: other
-    /// conversations begin with them.
+    /// longest stay. Those behind system messages stay, and do not count: other conversations
+    /// begin with them. So does that behind the last question: the next one may go on from there.
     pub(super) fn surplus(&self, along: &[(usize, FileId)], most: usize) -> Vec<FileId> {
-        let is_own = |id: &FileId| {
-            let kind = self.boundary(*id).map(|(kind, _)| kind);
-            kind != Some(BoundaryKind::EndOfSystem)
-        };
+        let kind = |id| self.boundary(id).map(|(kind, _)| kind);
+        let is_own = |id: &FileId| kind(*id) != Some(BoundaryKind::EndOfSystem);
+        let is_question = |&&id: &&FileId| matches!(kind(id), Some(BoundaryKind::EndOfQuestion(_)));
         let own: Vec<FileId> = along.iter().map(|&(_, id)| id).filter(is_own).collect();
-        own[..own.len().saturating_sub(most)].to_vec()
+        let last_question = own.iter().rfind(is_question);
+        let surplus = &own[..own.len().saturating_sub(most)];
+        let gone = surplus.iter().filter(|&id| Some(id) != last_question);
+        gone.copied().collect()
     }
 
     pub(super) fn is_pending(&self, key: ChainKey) -> bool {

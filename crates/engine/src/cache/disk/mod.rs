@@ -53,8 +53,8 @@ pub struct DiskSettings {
     pub budget_bytes: u64,
     /// The most bytes that may wait for the writer; what comes then is not stored.
     pub queue_bytes: u64,
-    /// How many boundaries of one growing conversation are kept, besides that behind its system
-    /// message.
+    /// How many boundaries of one growing conversation are kept, besides those behind its system
+    /// message and its last question.
     pub chain_boundaries: usize,
     /// What entries must have in common with this engine.
     pub identity: Identity,
@@ -112,7 +112,7 @@ impl DiskSettings {
 #[non_exhaustive]
 pub enum DiskError {
     /// It cannot be made or listed.
-    #[error("the cache directory {} cannot be used: {source}", path.display())]
+    #[error("the cache directory {} cannot be used", path.display())]
     Folder {
         /// Which.
         path: PathBuf,
@@ -236,6 +236,7 @@ fn is_written_at_once(kind: BoundaryKind) -> bool {
     match kind {
         BoundaryKind::EndOfSystem
         | BoundaryKind::EndOfMessage(_)
+        | BoundaryKind::EndOfQuestion(_)
         | BoundaryKind::Parting
         | BoundaryKind::EndOfGeneration => true,
         BoundaryKind::StartOfGeneration | BoundaryKind::StartOfToolCall | BoundaryKind::Spaced => {

@@ -41,6 +41,7 @@ fn child() {
 fn killed_writers_leave_nothing_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let name = "cache::disk::tests::kill::child";
+    let mut found = 0;
     for round in 0..8u64 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", name, "--nocapture", "--test-threads=1"])
@@ -59,11 +60,12 @@ fn killed_writers_leave_nothing_wrong() {
         let mut tier = DiskTier::open(&settings(folder.path())).unwrap();
         assert_eq!(tier.stats().unusable, 0, "whole files or none");
         for seed in 0..50 {
-            get(&mut tier, &conversation(seed));
+            found += get(&mut tier, &conversation(seed));
         }
         assert_eq!(tier.stats().unusable, 0);
         let prompt = conversation(1000 + round as u32);
         put(&mut tier, &prompt).unwrap();
         assert_eq!(get(&mut tier, &prompt), prompt.len());
     }
+    assert!(found > 0, "what was written before the kill is there");
 }

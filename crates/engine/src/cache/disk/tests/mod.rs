@@ -209,6 +209,31 @@ fn a_growing_conversation_keeps_its_newest_boundaries_and_shared_ones() {
 }
 
 #[test]
+fn the_place_behind_the_last_question_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = DiskSettings {
+        chain_boundaries: 2,
+        ..settings(folder.path())
+    };
+    let mut tier = DiskTier::open(&settings).unwrap();
+    let all = tokens(0, 60);
+    put_as(&mut tier, &all[..6], BoundaryKind::EndOfQuestion(0)).unwrap();
+    for count in [14, 22, 30] {
+        put(&mut tier, &all[..count]).unwrap();
+    }
+    for (asked, expected) in [(21, 6), (29, 22), (31, 30)] {
+        assert_eq!(get(&mut tier, &all[..asked]), expected);
+    }
+    put_as(&mut tier, &all[..38], BoundaryKind::EndOfQuestion(4)).unwrap();
+    for count in [46, 54, 58] {
+        put(&mut tier, &all[..count]).unwrap();
+    }
+    for (asked, expected) in [(37, 0), (53, 38), (60, 58)] {
+        assert_eq!(get(&mut tier, &all[..asked]), expected);
+    }
+}
+
+#[test]
 fn the_least_recently_used_go_first_also_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let roomy = settings(folder.path());
