@@ -60,7 +60,8 @@ fn logits(seed: u64, place: usize) -> Vec<f32> {
         .collect()
 }
 
-/// What such a model says under a constraint; `None` if it does not come to an end.
+/// What such a model says under a constraint; `None` if it does not come to an end. Now and then it
+/// sets out to end a parameter, as models do, and goes through with it where it may.
 fn babble(constraint: &mut Constraint, seed: u64) -> Option<Vec<u32>> {
     let settings = SamplerSettings {
         temperature: 1.5,
@@ -68,6 +69,8 @@ fn babble(constraint: &mut Constraint, seed: u64) -> Option<Vec<u32>> {
         ..SamplerSettings::default()
     };
     let mut sampler = Sampler::new(settings, Arc::clone(&tiny().rules)).unwrap();
+    let closing = encode("\n</parameter>\n");
+    let mut intent: &[u32] = &[];
     let mut said = Vec::new();
     for place in 0..600 {
         constraint.start(&[]);
@@ -78,8 +81,18 @@ fn babble(constraint: &mut Constraint, seed: u64) -> Option<Vec<u32>> {
                 row[token as usize] += 6.0;
             }
         }
+        if intent.is_empty() && (place as u64 + seed) % 8 == 7 {
+            intent = &closing;
+        }
+        if let [next, ..] = intent {
+            row[*next as usize] += 40.0;
+        }
         let mask = constraint.mask().unwrap();
         let token = sampler.choose(&mut row, Some(mask)).token;
+        intent = match intent.split_first() {
+            Some((&next, rest)) if next == token => rest,
+            _ => &[],
+        };
         assert!(mask.allows(token));
         constraint.accept(token).unwrap();
         sampler.accept(token);
@@ -249,8 +262,7 @@ fn whatever_the_model_says_is_a_call_in_xml_form() {
             assert_call_fits(&call.name, &serde_json::from_str(&call.arguments).unwrap());
         }
     }
-    // Who says anything seldom says a closing tag, and text may go on until then.
-    assert!(ended >= 4, "{ended} of 40 came to an end");
+    assert!(ended >= 36, "{ended} of 40 came to an end");
 }
 
 #[test]
@@ -617,7 +629,8 @@ fn a_call_is_free_to_make_and_then_has_to_be_right() {
     assert!(guide.accept(encode("x")[0]).is_err());
     // What the form prescribes is known before the model says it.
     let certain = decode(&guide.certain().unwrap());
-    assert!("\n<function=".starts_with(&certain), "{certain:?}");
+    // Behind it a token may begin that has the sign and a part of the name.
+    assert_eq!(certain, "\n<function");
     say(&mut guide, "\n<function=stop>\n</function>\n</tool_call>");
     let mask = guide.mask().unwrap().unwrap();
     assert!(tiny().rules.ends().iter().all(|&end| mask.allows(end)));

@@ -72,9 +72,14 @@ fn a_request_can_do_without() {
 fn lookups_draft_what_was_there_before() {
     let mut bench = Bench::new(SMALL, settings());
     bench.speculate(full(false, true, 4));
-    let request = request([9, 8, 7, 6, 5].repeat(12), 40);
+    let mut request = request([9, 8, 7, 6, 5].repeat(12), 40);
+    // Of two tokens all runs of three come again soon.
+    request.sampling.logit_bias = vec![(8, 100.0), (9, 100.0)];
     let outcome = bench.answer(request.clone());
     check_answers(&request, &outcome, SMALL.context);
+    let (_, usage) = outcome.ends[&0];
+    assert!(usage.drafted > 20 && usage.accepted > 5, "{usage:?}");
+    bench.assert_all_is_free();
 }
 
 #[test]
