@@ -1,6 +1,7 @@
-//! An agent's conversation with tools: each turn reads what is new, and nothing twice.
+//! An agent's conversation with tools: each turn reads what is new, and nothing twice, also if every
+//! turn is answered by a new process that has the folder of the one before.
 //!
-//! The table of 30,000 tokens:
+//! The tables of 30,000 tokens:
 //! `cargo test --release -p tidemill-engine --test agent -- --ignored --nocapture`.
 #![expect(
     clippy::unwrap_used,
@@ -12,16 +13,31 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use text::template::{FunctionCall, MessageToolCall};
 use text::{ChatRequest, ChatTemplate, Message, Prompt, SpecialTokens, Tokenizer};
-use tidemill_engine::cache::{BoundaryKind, boundaries_of_chat, start_of_tool_call};
+use tidemill_engine::cache::disk::{DiskSettings, DiskTier};
+use tidemill_engine::cache::{boundaries_of_chat, start_of_tool_call};
 use tidemill_engine::{
-    BackendChoice, EngineSettings, Event, Miss, OpenedModel, Request, Reuse, Scheduler,
+    BackendChoice, EngineSettings, Event, Miss, OpenedModel, Request, Reuse, ReusedFrom, Scheduler,
     SchedulerSettings, TokenRules,
 };
 
+/// What answers the turns of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Life {
+    /// One scheduler all of them.
+    Long,
+    /// A new one each, with the same folder.
+    Restarted,
+}
+
 struct Agent {
-    scheduler: Scheduler,
+    opened: OpenedModel,
+    context: usize,
+    /// For a conversation whose scheduler is started again.
+    folder: Option<TempDir>,
+    scheduler: Option<Scheduler>,
     tokenizer: Tokenizer,
     template: ChatTemplate,
     /// Earlier prompts, with the places behind their last messages.
@@ -37,29 +53,47 @@ struct Turn {
 }
 
 impl Agent {
-    fn new(context: usize) -> Self {
+    fn new(context: usize, life: Life) -> Self {
         let path =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny/tidemill-tiny.gguf");
         let opened = OpenedModel::open(&path).unwrap();
-        let (tokenizer, template) = (opened.tokenizer().unwrap(), opened.template().unwrap());
-        let settings = EngineSettings {
-            sequences: 2,
-            ..EngineSettings::single(context)
-        };
-        let pool = Arc::new(cpu::Pool::new(cpu::default_threads()));
-        let backend = BackendChoice::Cpu(cpu::Cpu::new(pool).unwrap());
-        let engine = opened.load(backend, &settings, |_, _| {}).unwrap();
-        let rules = Arc::new(TokenRules::of(&tokenizer));
         Self {
-            scheduler: Scheduler::new(engine, rules, SchedulerSettings::default()),
-            tokenizer,
-            template,
+            tokenizer: opened.tokenizer().unwrap(),
+            template: opened.template().unwrap(),
+            opened,
+            context,
+            folder: (life == Life::Restarted).then(|| tempfile::tempdir().unwrap()),
+            scheduler: None,
             earlier: Vec::new(),
         }
     }
 
+    fn start(&self) -> Scheduler {
+        let settings = EngineSettings {
+            sequences: 2,
+            ..EngineSettings::single(self.context)
+        };
+        let pool = Arc::new(cpu::Pool::new(cpu::default_threads()));
+        let backend = BackendChoice::Cpu(cpu::Cpu::new(pool).unwrap());
+        let numerics = backend.numerics();
+        let engine = self.opened.load(backend, &settings, |_, _| {}).unwrap();
+        let rules = Arc::new(TokenRules::of(&self.tokenizer));
+        let scheduler = Scheduler::new(engine, rules, SchedulerSettings::default());
+        let Some(folder) = &self.folder else {
+            return scheduler;
+        };
+        let folder = folder.path().to_owned();
+        let disk = DiskSettings::new(folder, 1 << 30, &self.opened, &settings, &numerics).unwrap();
+        scheduler.with_tier(Box::new(DiskTier::open(&disk).unwrap()))
+    }
+
     /// Sends the conversation as it is, as a client does. What the model says does not matter.
     fn ask(&mut self, chat: &ChatRequest) -> Turn {
+        if self.folder.is_some() {
+            // All is written before the next one starts.
+            drop(self.scheduler.take());
+        }
+        let mut scheduler = self.scheduler.take().unwrap_or_else(|| self.start());
         let content = SpecialTokens::AsText;
         let prompt = Prompt::new(&self.template, &self.tokenizer, chat, content)
             .unwrap()
@@ -68,15 +102,14 @@ impl Agent {
         request.boundaries = boundaries_of_chat(&prompt, &self.tokenizer, chat);
         request.keep_before = start_of_tool_call(&self.tokenizer).into_iter().collect();
         request.limits.max_tokens = Some(4);
-        let is_message = |kind| matches!(kind, BoundaryKind::EndOfMessage(_));
-        let mut ends = request.boundaries.iter().filter(|b| is_message(b.kind));
-        let last_end = ends.next_back().unwrap().offset;
+        let mut ends = request.boundaries.iter();
+        let last_end = ends.rfind(|b| b.kind.message().is_some()).unwrap().offset;
 
         let mut reuse = None;
         let mut prefilled = None;
-        self.scheduler.submit(request).unwrap();
-        while !self.scheduler.is_idle() {
-            for event in self.scheduler.step() {
+        scheduler.submit(request).unwrap();
+        while !scheduler.is_idle() {
+            for event in scheduler.step() {
                 match event {
                     Event::Started { reuse: told, .. } => reuse = Some(told),
                     Event::Finished { usage, .. } => prefilled = Some(usage.prefilled),
@@ -85,7 +118,8 @@ impl Agent {
                 }
             }
         }
-        self.scheduler.assert_consistent();
+        scheduler.assert_consistent();
+        self.scheduler = Some(scheduler);
         // Behind the longest earlier conversation that this one goes on from.
         let begins = |(earlier, end): &&(Vec<u32>, usize)| prompt.starts_with(&earlier[..*end]);
         let known = self
@@ -100,6 +134,13 @@ impl Agent {
             prefilled: prefilled.unwrap(),
             reuse: reuse.unwrap(),
         };
+        let from = match (self.earlier.is_empty(), &self.folder) {
+            (true, _) => ReusedFrom::Nowhere,
+            (false, None) => ReusedFrom::Memory,
+            (false, Some(_)) => ReusedFrom::Tier,
+        };
+        assert_eq!(turn.reuse.from, from, "{:?}", turn.reuse);
+        assert!(turn.prefilled <= turn.new, "only what is new is read");
         self.earlier.push((prompt, last_end));
         turn
     }
@@ -149,9 +190,9 @@ fn answers(thought: &str, content: &str) -> Message {
     }
 }
 
-fn print_header(title: &str) {
+fn print_header(title: &str, life: Life) {
     println!(
-        "\n{title}\n| turn | prompt | new | cached | read | why not more |\n|---|---|---|---|---|---|"
+        "\n{title}, {life:?}\n| turn | prompt | new | cached | read | why not more |\n|---|---|---|---|---|---|"
     );
 }
 
@@ -163,22 +204,18 @@ fn print_turn(number: usize, turn: &Turn) {
 }
 
 /// One question, then tool after tool.
-fn works_with_tools(total: usize) {
+fn works_with_tools(total: usize, life: Life) {
     let per_turn = total / 14;
-    let mut agent = Agent::new(total + total / 2);
+    let mut agent = Agent::new(total + total / 2, life);
     let mut chat = ChatRequest::new(vec![
         Message::new("system", text(1, per_turn)),
         Message::new("user", text(2, per_turn / 2)),
     ]);
     chat.tools = tools(per_turn);
-    print_header("an agent at work");
+    print_header("an agent at work", life);
     for number in 1..=12 {
         let turn = agent.ask(&chat);
         print_turn(number, &turn);
-        assert!(turn.prefilled <= turn.new, "only what is new is read");
-        if number > 1 {
-            assert!(turn.reuse.cached > 0);
-        }
         chat.messages
             .push(calls_tool(number, &text(number, per_turn / 8)));
         chat.messages
@@ -187,24 +224,33 @@ fn works_with_tools(total: usize) {
 }
 
 /// Questions between the work: each makes the template drop the thoughts since the last one.
-fn forgets_its_thoughts(total: usize) {
+fn forgets_its_thoughts(total: usize, life: Life) {
     let per_turn = total / 14;
-    let mut agent = Agent::new(total + total / 2);
+    let mut agent = Agent::new(total + total / 2, life);
     let mut chat = ChatRequest::new(vec![
         Message::new("system", text(1, per_turn)),
         Message::new("user", text(2, per_turn / 2)),
     ]);
     chat.tools = tools(per_turn);
-    print_header("an agent whose thoughts are dropped with each question");
+    print_header(
+        "an agent whose thoughts are dropped with each question",
+        life,
+    );
     let mut first_stripped = None;
     for number in 1..=12 {
         let turn = agent.ask(&chat);
         print_turn(number, &turn);
-        assert!(turn.prefilled <= turn.new, "only what is new is read");
         if let Some(message) = first_stripped.take() {
             let reason = turn.reuse.rest;
+            let is_said = match life {
+                Life::Long => {
+                    matches!(reason, Miss::Diverged { message: Some(at), .. } if at == message)
+                }
+                // What was read back from disk is all that a new process knows.
+                Life::Restarted => reason == Miss::New,
+            };
             assert!(
-                matches!(reason, Miss::Diverged { message: Some(at), .. } if at == message),
+                is_said,
                 "turn {number}: {reason:?}, and message {message} was the first to change"
             );
         }
@@ -226,19 +272,27 @@ fn forgets_its_thoughts(total: usize) {
     }
 }
 
+const LIVES: [Life; 2] = [Life::Long, Life::Restarted];
+
 #[test]
 fn turns_read_only_what_is_new() {
-    works_with_tools(4000);
+    for life in LIVES {
+        works_with_tools(4000, life);
+    }
 }
 
 #[test]
 fn dropped_thoughts_cost_their_own_turns_only() {
-    forgets_its_thoughts(4000);
+    for life in LIVES {
+        forgets_its_thoughts(4000, life);
+    }
 }
 
 #[test]
 #[ignore = "30,000 tokens: a minute in a release build"]
 fn long_conversations_read_only_what_is_new() {
-    works_with_tools(30_000);
-    forgets_its_thoughts(30_000);
+    for life in LIVES {
+        works_with_tools(30_000, life);
+        forgets_its_thoughts(30_000, life);
+    }
 }
