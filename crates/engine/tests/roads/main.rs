@@ -1,0 +1,151 @@
+//! The same tokens, whatever the road: greedy answers of a trained model and of models of random
+//! weights do not depend on what else runs, how prompts are cut, what was cached, where, what had
+//! to go, forks, pauses, drafts, or threads.
+//!
+//! By default few prompts on a selection of roads, in which any two turns meet. All roads with
+//! `TIDEMILL_PROMPTS=200 cargo test --release -p tidemill-engine --test roads -- --ignored --nocapture`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests end where they are surprised, and report"
+)]
+
+mod journey;
+mod road;
+mod subject;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use formats::DType;
+use tidemill_engine::speculate::{DraftCounts, Tally};
+
+use journey::{Answer, is_sampled, judge, take};
+use road::{Drafts, Road};
+use subject::Subject;
+
+/// How far rounding keys and values to f16 may move the margin between two logits. (Roads on one
+/// machine may not be apart at all: every value is summed in one order, whatever the road.)
+const BOUND_OF_F16: f32 = 0.25;
+
+/// Where two answers part.
+struct Difference {
+    prompt: usize,
+    at: usize,
+    /// Between the two best logits there, on the plain road.
+    margin: f32,
+}
+
+fn differences(plain: &[Answer], other: &[Answer]) -> Vec<Difference> {
+    assert_eq!(plain.len(), other.len());
+    let answers = plain.iter().zip(other).enumerate();
+    answers
+        .filter(|(_, (plain, other))| plain.tokens != other.tokens)
+        .map(|(prompt, (plain, other))| {
+            let both = plain.tokens.iter().zip(&other.tokens);
+            let at = both.take_while(|(a, b)| a == b).count();
+            // An answer that only ended elsewhere has no token there.
+            let margin = plain.margins.get(at).copied().unwrap_or(f32::INFINITY);
+            Difference { prompt, at, margin }
+        })
+        .collect()
+}
+
+fn list(what: &str, differences: &[Difference]) {
+    for Difference { prompt, at, margin } in differences {
+        println!("  {what}: prompt {prompt} parts at token {at}, margin {margin:.4}");
+    }
+}
+
+fn check(subject: &Subject, roads: &[Road]) {
+    let start = Instant::now();
+    let [fine, coarse] = [DType::F32, DType::F16].map(|kv| judge(subject, road::plain(kv)));
+    let mut of_f16 = differences(&fine, &coarse);
+    of_f16.retain(|difference| !is_sampled(difference.prompt));
+    list("f16 and f32 keys and values", &of_f16);
+
+    let mut drafts: BTreeMap<String, DraftCounts> = BTreeMap::new();
+    let mut parted = 0;
+    for (number, &road) in roads.iter().enumerate() {
+        let plain = match road.kv {
+            DType::F32 => &fine,
+            _ => &coarse,
+        };
+        let outcome = take(subject, road, plain);
+        let found = differences(plain, &outcome.answers);
+        list(&format!("{road:?}"), &found);
+        parted += found.len();
+        let counts = drafts.entry(format!("{:?}", road.drafts)).or_default();
+        counts.add(&outcome.drafts);
+        if number % 100 == 99 {
+            println!("  {} roads, {:.0?}", number + 1, start.elapsed());
+        }
+    }
+    println!(
+        "{}: {} prompts, {} tokens, {} roads in {:.0?}: {parted} answers part from the plain \
+         road; {} with f16 keys and values from f32",
+        subject.name,
+        subject.prompts.len(),
+        fine.iter().map(|answer| answer.tokens.len()).sum::<usize>(),
+        roads.len(),
+        start.elapsed(),
+        of_f16.len(),
+    );
+    for (way, counts) in &drafts {
+        let tallies = counts.by_position.iter();
+        let rates: Vec<String> = tallies
+            .map(|tally| format!("{}/{}", tally.accepted, tally.tried))
+            .collect();
+        println!(
+            "  {way}: {} of {} drafts accepted; by position {}",
+            counts.accepted,
+            counts.drafted,
+            rates.join(" ")
+        );
+        let is_off = way == &format!("{:?}", Drafts::Off);
+        // Text without sense may repeat nothing.
+        let may_have_none = is_off || subject.is_random && way == "Lookup";
+        assert!(counts.drafted > 0 || may_have_none, "{way}");
+        assert!(counts.drafted == 0 || !is_off, "{way}");
+        if way.starts_with("Head") {
+            // Drafts of every length, right and wrong at every place.
+            let all = |tally: &Tally| 0 < tally.accepted && tally.accepted < tally.tried;
+            assert!(counts.by_position.iter().all(all), "{way}: {rates:?}");
+        }
+    }
+    assert_eq!(parted, 0, "answers part from the plain road");
+    let is_above = |difference: &Difference| difference.margin > BOUND_OF_F16;
+    assert!(!of_f16.iter().any(is_above), "f16 moves more than it may");
+}
+
+fn prompts(default: usize) -> usize {
+    std::env::var("TIDEMILL_PROMPTS").map_or(default, |count| count.parse().unwrap())
+}
+
+const RANDOM: [&str; 4] = ["moe_text", "moe_composite", "dense_text", "qwen3_next"];
+
+#[test]
+fn trained_answers_do_not_depend_on_the_road() {
+    check(&subject::tiny(prompts(18)), &road::selection());
+}
+
+#[test]
+fn random_answers_do_not_depend_on_the_road() {
+    for name in ["moe_composite", "dense_text"] {
+        check(&subject::random(name, 18), &road::selection());
+    }
+}
+
+#[test]
+#[ignore = "an hour, in a release build"]
+fn trained_answers_depend_on_no_road() {
+    check(&subject::tiny(prompts(200)), &road::all());
+}
+
+#[test]
+#[ignore = "an hour, in a release build"]
+fn random_answers_depend_on_no_road() {
+    for name in RANDOM {
+        check(&subject::random(name, 24), &road::all());
+    }
+}

@@ -1,0 +1,70 @@
+//! The models whose answers are compared, and what they are asked.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tidemill_engine::{OpenedModel, TokenRules};
+
+/// A model and its prompts.
+pub(crate) struct Subject {
+    pub(crate) name: String,
+    pub(crate) opened: OpenedModel,
+    pub(crate) rules: Arc<TokenRules>,
+    /// No two are equal.
+    pub(crate) prompts: Vec<Vec<u32>>,
+    /// Whether drafts of its head are worth nothing, so that they have to be prescribed.
+    pub(crate) is_random: bool,
+}
+
+fn folder(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// No prompt is longer: a few pages and chunks, so that many roads can be taken.
+const LONGEST: usize = 256;
+
+/// The trained model inside the program, with so many of its held-out prompts.
+pub(crate) fn tiny(prompts: usize) -> Subject {
+    let folder = folder("../../models/tiny");
+    let opened = OpenedModel::open(&folder.join("tidemill-tiny.gguf")).unwrap();
+    let text = std::fs::read_to_string(folder.join("heldout.jsonl")).unwrap();
+    let mut all: Vec<Vec<u32>> = Vec::new();
+    for line in text.lines() {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        let prompt: Vec<u32> = serde_json::from_value(row["prompt_ids"].clone()).unwrap();
+        if prompt.len() <= LONGEST && !all.contains(&prompt) {
+            all.push(prompt);
+        }
+    }
+    // From all tasks, and of all lengths.
+    all.sort_by_key(Vec::len);
+    let count = prompts.min(all.len());
+    Subject {
+        name: "tiny".to_owned(),
+        rules: Arc::new(TokenRules::of(&opened.tokenizer().unwrap())),
+        prompts: (0..count)
+            .map(|index| all[index * all.len() / count].clone())
+            .collect(),
+        opened,
+        is_random: false,
+    }
+}
+
+/// A small model of random weights, whose answers hang on every value, with random prompts.
+pub(crate) fn random(name: &str, prompts: usize) -> Subject {
+    let opened = OpenedModel::open(&folder("../model/tests/goldens").join(name)).unwrap();
+    let vocabulary = opened.config.vocab_size;
+    let prompt = |seed: usize| -> Vec<u32> {
+        let len = 3 + seed * 37 % 150;
+        (0..len)
+            .map(|at| ((at * at * 7 + at * seed + seed) % vocabulary) as u32)
+            .collect()
+    };
+    Subject {
+        name: name.to_owned(),
+        rules: Arc::new(TokenRules::all(vocabulary)),
+        opened,
+        prompts: (1..=prompts).map(prompt).collect(),
+        is_random: true,
+    }
+}
