@@ -47,7 +47,7 @@ pub(crate) fn run(args: &LogitsArgs, global: &Global) -> anyhow::Result<()> {
     let mut opened = args.model.open()?;
     let mut settings = EngineSettings::single(tokens.len() + args.greedy);
     settings.kv = engine::KvTypes::both(args.cache_type.into());
-    let mut engine = args.model.load(&mut opened, global, &settings)?;
+    let mut engine = args.model.load(&mut opened, global, &settings)?.engine;
 
     let sequence = engine.start()?;
     let vocabulary = opened.config.vocab_size;

@@ -19,6 +19,8 @@ mod run;
 mod sampling_args;
 mod scheduling;
 mod serve;
+mod size;
+mod speculation;
 mod synth;
 mod tokenize;
 

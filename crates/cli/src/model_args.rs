@@ -120,6 +120,13 @@ impl CacheArgs {
     }
 }
 
+/// A model that computes.
+pub(crate) struct Loaded {
+    pub(crate) engine: Engine,
+    /// How its device rounds ([`BackendChoice::numerics`]).
+    pub(crate) numerics: String,
+}
+
 impl ModelArgs {
     /// Reads the headers of the model that was named, or of the one inside the program.
     pub(crate) fn open(&self) -> anyhow::Result<OpenedModel> {
@@ -137,7 +144,7 @@ impl ModelArgs {
         opened: &mut OpenedModel,
         global: &Global,
         settings: &EngineSettings,
-    ) -> anyhow::Result<Engine> {
+    ) -> anyhow::Result<Loaded> {
         let backend = match self.backend {
             Backend::Reference => BackendChoice::Reference(Reference::default()),
             Backend::Cpu => {
@@ -146,13 +153,17 @@ impl ModelArgs {
                 BackendChoice::Cpu(cpu::Cpu::new(pool)?)
             }
         };
+        let numerics = backend.numerics();
         let bar = output::step_progress("loading");
         let engine = opened.load(backend, settings, |done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
         });
         bar.finish_and_clear();
-        Ok(engine?)
+        Ok(Loaded {
+            engine: engine?,
+            numerics,
+        })
     }
 }
 

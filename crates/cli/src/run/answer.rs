@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::cache::{Boundary, boundaries_of_chat, start_of_tool_call};
-use engine::{Event, FinishReason, Miss, OpenedModel, Request, RequestId, Scheduler};
+use engine::{
+    Event, FinishReason, Miss, OpenedModel, Request, RequestId, Reuse, ReusedFrom, Scheduler, Usage,
+};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use text::output::{Ending, Output, OutputEvent, OutputOptions, OutputParser};
@@ -47,9 +49,10 @@ pub(super) struct Answer {
     output: Output,
     tokens: Vec<u32>,
     prompt_tokens: usize,
-    cached_tokens: usize,
-    /// Why not more of the prompt was cached.
-    miss: Miss,
+    /// How much of the prompt was cached, and why not more.
+    reuse: Reuse,
+    /// What the scheduler counted, once it is complete.
+    usage: Option<Usage>,
     prefill: Duration,
     decode: Duration,
     first_token: Duration,
@@ -157,8 +160,12 @@ impl Conversation {
             output: Output::default(),
             tokens: Vec::new(),
             prompt_tokens: request.prompt.len(),
-            cached_tokens: 0,
-            miss: Miss::New,
+            reuse: Reuse {
+                cached: 0,
+                from: ReusedFrom::Nowhere,
+                rest: Miss::New,
+            },
+            usage: None,
             prefill: Duration::ZERO,
             decode: Duration::ZERO,
             first_token: Duration::ZERO,
@@ -225,10 +232,7 @@ impl Answer {
         bar: &ProgressBar,
     ) -> anyhow::Result<Option<u32>> {
         match event {
-            Event::Started { reuse, .. } => {
-                self.cached_tokens = reuse.cached;
-                self.miss = reuse.rest;
-            }
+            Event::Started { reuse, .. } => self.reuse = reuse,
             Event::PrefillProgress { done, .. } => {
                 bar.set_position(done as u64);
                 self.prefill = start.elapsed();
@@ -242,9 +246,10 @@ impl Answer {
                 self.tokens.push(token);
                 return Ok(Some(token));
             }
-            Event::Finished { reason, .. } => {
+            Event::Finished { reason, usage, .. } => {
                 bar.finish_and_clear();
                 self.end = End::Finished(reason);
+                self.usage = Some(usage);
             }
             Event::Failed { error, .. } => {
                 bar.finish_and_clear();
@@ -296,7 +301,7 @@ impl Answer {
     }
 
     fn prefill_rate(&self) -> f64 {
-        Self::per_second(self.prompt_tokens - self.cached_tokens, self.prefill)
+        Self::per_second(self.prompt_tokens - self.reuse.cached, self.prefill)
     }
 
     /// The first token comes out of the prefill, so it does not count here.
@@ -316,16 +321,24 @@ impl Answer {
     /// The line of figures under an answer.
     pub(super) fn summary(&self) -> String {
         let mut line = format!(
-            "[prompt {} tokens, {} cached ({}), {:.1} tokens/s; first token {:.2} s; answer {} \
+            "[prompt {} tokens, {} cached{} ({}), {:.1} tokens/s; first token {:.2} s; answer {} \
              tokens, {:.1} tokens/s",
             self.prompt_tokens,
-            self.cached_tokens,
-            self.miss,
+            self.reuse.cached,
+            match self.reuse.from {
+                ReusedFrom::Nowhere | ReusedFrom::Memory => "",
+                ReusedFrom::Tier => " on disk",
+            },
+            self.reuse.rest,
             self.prefill_rate(),
             self.first_token.as_secs_f64(),
             self.tokens.len(),
             self.decode_rate(),
         );
+        if let Some(usage) = self.usage.filter(|usage| usage.drafted > 0) {
+            let (accepted, drafted) = (usage.accepted, usage.drafted);
+            line.push_str(&format!(", {accepted} of {drafted} drafts right"));
+        }
         match self.end {
             End::Finished(FinishReason::Stop) => {}
             End::Finished(FinishReason::Length) => line.push_str("; cut at -n"),
@@ -358,9 +371,16 @@ impl Answer {
             "finish_reason": self.end_name(),
             "usage": {
                 "prompt_tokens": self.prompt_tokens,
-                "cached_tokens": self.cached_tokens,
-                "why_not_more": self.miss.to_string(),
+                "cached_tokens": self.reuse.cached,
+                "cached_in": match self.reuse.from {
+                    ReusedFrom::Nowhere => None,
+                    ReusedFrom::Memory => Some("memory"),
+                    ReusedFrom::Tier => Some("disk"),
+                },
+                "why_not_more": self.reuse.rest.to_string(),
                 "completion_tokens": self.tokens.len(),
+                "drafted_tokens": self.usage.map(|usage| usage.drafted),
+                "accepted_tokens": self.usage.map(|usage| usage.accepted),
             },
             "timings": {
                 "first_token_ms": self.first_token.as_secs_f64() * 1e3,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use engine::{EngineSettings, Scheduler, TokenRules};
+use engine::{EngineSettings, TokenRules};
 use serde_json::Value;
 use text::{ChatTemplate, Message};
 
@@ -102,6 +102,7 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
     }
 
     let mut opened = args.model.open()?;
+    args.scheduling.check(&opened)?;
     let template = match &args.chat_template_file {
         _ if args.raw => None,
         Some(path) => Some(ChatTemplate::from_file(path)?),
@@ -114,9 +115,10 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
         ..EngineSettings::single(context)
     };
     let tokenizer = Arc::new(opened.tokenizer()?);
-    let engine = args.model.load(&mut opened, global, &settings)?;
+    let loaded = args.model.load(&mut opened, global, &settings)?;
     let rules = Arc::new(TokenRules::of(&tokenizer));
-    let scheduler = Scheduler::new(engine, rules, args.scheduling.settings());
+    let settings = (args.scheduling.settings(), &settings);
+    let scheduler = args.scheduling.start(loaded, &opened, settings, rules)?;
     let mut conversation = Conversation::new(scheduler, tokenizer, template);
     conversation.request.enable_thinking = args.thinking.choice();
     conversation.request.variables = kwargs;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use engine::{EngineSettings, OpenedModel, Scheduler, SchedulerSettings, TokenRules};
+use engine::{EngineSettings, OpenedModel, SchedulerSettings, TokenRules};
 use server::{Bound, Defaults, ModelFacts, ServedModel};
 use text::output::ReasoningFormat;
 use text::{ChatTemplate, Tokenizer};
@@ -66,6 +66,7 @@ const PARALLEL: usize = 4;
 pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
     let config = args.http.config()?;
     let mut opened = args.model.open()?;
+    args.scheduling.check(&opened)?;
     let context = context_of(args.ctx_size, &opened);
     let parallel = args.scheduling.sequences(PARALLEL);
     let tokenizer = Arc::new(opened.tokenizer()?);
@@ -80,13 +81,15 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
         kv: args.cache.types(),
         ..EngineSettings::single(context)
     };
-    let engine = args.model.load(&mut opened, global, &settings)?;
+    let loaded = args.model.load(&mut opened, global, &settings)?;
     let rules = Arc::new(TokenRules::of(&tokenizer));
-    let settings = SchedulerSettings {
+    let scheduling = SchedulerSettings {
         queue: args.queue,
         ..args.scheduling.settings()
     };
-    let scheduler = Scheduler::new(engine, rules, settings).with_tokenizer(tokenizer);
+    let settings = (scheduling, &settings);
+    let scheduler = args.scheduling.start(loaded, &opened, settings, rules)?;
+    let scheduler = scheduler.with_tokenizer(tokenizer);
     let bound = Bound::new(scheduler, model, config)?;
     bound.stop_on_signals()?;
     output::note(&format!(
