@@ -10,8 +10,8 @@ use tidemill_engine::cache::{Boundary, BoundaryKind, CacheSettings};
 use tidemill_engine::sampling::{Logprobs, LogprobsOf};
 use tidemill_engine::speculate::{Depth, DraftCounts, Oracle, Speculation, SpeculationSettings};
 use tidemill_engine::{
-    BackendChoice, EngineSettings, Event, KvTypes, Miss, Request, RequestId, ReusedFrom, Scheduler,
-    SchedulerSettings,
+    BackendChoice, DraftVocabulary, EngineSettings, Event, KvTypes, Miss, Request, RequestId,
+    ReusedFrom, Scheduler, SchedulerSettings,
 };
 
 use crate::road::{Detour, Drafts, Road};
@@ -146,7 +146,7 @@ impl<'a> Traveller<'a> {
             let drafter = Speculation::new(&engine, hidden_size, speculation, clock);
             match (subject.is_random, road.drafts) {
                 (true, Drafts::Head(_) | Drafts::Adaptive) => {
-                    drafter.with_oracle(oracle(subject, known))
+                    drafter.with_oracle(oracle(subject, known), DraftVocabulary::Whole)
                 }
                 _ => drafter,
             }

@@ -93,6 +93,8 @@ pub(super) struct Reader {
     found: HashMap<u64, Found>,
     /// Asked for; `Some` when the answer is there.
     asked: HashMap<u64, Option<Load>>,
+    /// What those are.
+    reading: HashMap<u64, Found>,
     next_id: u64,
 }
 
@@ -118,12 +120,18 @@ impl Reader {
             results,
             found: HashMap::new(),
             asked: HashMap::new(),
+            reading: HashMap::new(),
             next_id: 0,
         })
     }
 
-    /// Keeps what was found until it is asked for.
+    /// Keeps what was found until it is asked for. Who waits for it finds it again in each step:
+    /// it is read once.
     pub(super) fn keep(&mut self, found: Found) -> u64 {
+        let same = |(&id, other): (&u64, &Found)| (*other == found).then_some(id);
+        if let Some(id) = self.reading.iter().chain(&self.found).find_map(same) {
+            return id;
+        }
         let id = self.next_id;
         self.next_id += 1;
         // Whoever finds asks soon, or never.
@@ -137,6 +145,7 @@ impl Reader {
         if let Some(found) = self.found.remove(&id) {
             self.forget_unfetched();
             self.asked.insert(id, None);
+            self.reading.insert(id, found.clone());
             if self.jobs.send((id, found)).is_err() {
                 return Load::Gone;
             }
@@ -152,7 +161,10 @@ impl Reader {
             }
         }
         match self.asked.remove(&id) {
-            Some(Some(load)) => load,
+            Some(Some(load)) => {
+                self.reading.remove(&id);
+                load
+            }
             Some(None) => {
                 self.asked.insert(id, None);
                 Load::Pending
@@ -176,6 +188,7 @@ impl Reader {
         done.sort_unstable();
         for id in done.iter().rev().skip(MOST_UNFETCHED) {
             self.asked.remove(id);
+            self.reading.remove(id);
         }
     }
 }

@@ -209,6 +209,28 @@ fn a_growing_conversation_keeps_its_newest_boundaries_and_shared_ones() {
 }
 
 #[test]
+fn who_waits_for_a_reading_does_not_begin_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tier = DiskTier::open(&settings(folder.path())).unwrap();
+    let all = tokens(0, 22);
+    put(&mut tier, &all).unwrap();
+    let id_of = |found| match found {
+        Found::Entry { id, .. } => id,
+        other => panic!("{other:?}"),
+    };
+    let longer = tokens(0, 30);
+    let id = id_of(tier.find(&longer, 0));
+    // The reader cannot get on while the books are held.
+    let store = Arc::clone(&tier.store);
+    let books = store.books();
+    assert!(matches!(tier.load(id), Load::Pending));
+    drop(books);
+    assert_eq!(id_of(tier.find(&longer, 0)), id);
+    assert_eq!(get(&mut tier, &longer), 22);
+    assert_eq!(tier.stats().hits, 1, "it was read once");
+}
+
+#[test]
 fn the_place_behind_the_last_question_stays() {
     let folder = tempfile::tempdir().unwrap();
     let settings = DiskSettings {
