@@ -33,6 +33,8 @@ pub enum ErrorKind {
     NotFound,
     /// The path exists, for another method.
     MethodNotAllowed,
+    /// The body took too long to come.
+    Timeout,
     /// The body is larger than the server takes.
     TooLarge,
     /// Too much is waiting already.
@@ -51,6 +53,7 @@ impl ErrorKind {
             Self::Unauthorized => 401,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
+            Self::Timeout => 408,
             Self::TooLarge => 413,
             Self::Busy => 429,
             Self::Internal => 500,

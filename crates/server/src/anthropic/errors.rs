@@ -7,9 +7,10 @@ use crate::error::{ApiError, ErrorKind};
 /// The body of an error.
 pub(crate) fn error_body(error: &ApiError) -> Value {
     let kind = match error.kind {
-        ErrorKind::BadRequest | ErrorKind::ContextLength | ErrorKind::MethodNotAllowed => {
-            "invalid_request_error"
-        }
+        ErrorKind::BadRequest
+        | ErrorKind::ContextLength
+        | ErrorKind::MethodNotAllowed
+        | ErrorKind::Timeout => "invalid_request_error",
         ErrorKind::Unauthorized => "authentication_error",
         ErrorKind::NotFound => "not_found_error",
         ErrorKind::TooLarge => "request_too_large",

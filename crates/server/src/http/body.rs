@@ -1,12 +1,18 @@
 //! Reads JSON bodies.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use crate::error::{ApiError, ErrorKind};
+
+/// How long a body may take to come.
+const WHOLE: Duration = Duration::from_secs(300);
 
 /// A JSON body, whatever content type it claims: many clients claim none.
 pub(crate) struct JsonBody<T>(pub(crate) T);
@@ -15,7 +21,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, state).await.map_err(unread)?;
+        let bytes = timeout(WHOLE, Bytes::from_request(request, state)).await;
+        let bytes = bytes.map_err(|_| late())?.map_err(unread)?;
         parse(&bytes).map(Self)
     }
 }
@@ -30,6 +37,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         };
         ApiError::new(ErrorKind::BadRequest, what)
     })
+}
+
+fn late() -> ApiError {
+    let why = format!("the body did not come within {} seconds", WHOLE.as_secs());
+    ApiError::new(ErrorKind::Timeout, why)
 }
 
 fn unread(rejection: BytesRejection) -> ApiError {

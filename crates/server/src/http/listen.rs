@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use engine::Scheduler;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use super::router;
+use super::{accept, router};
 use crate::app::App;
 use crate::config::Config;
 use crate::model::ServedModel;
@@ -161,14 +160,9 @@ impl Bound {
         });
         let watched = Arc::clone(&app);
         let outcome = runtime.block_on(async move {
-            // Streams are many small writes: they must not wait for each other.
-            let listener = listener.tap_io(|connection| {
-                let _ = connection.set_nodelay(true);
-            });
             let drained = reached(stop.subscribe(), Stop::Drain);
-            let server = axum::serve(listener, router(app)).with_graceful_shutdown(drained);
             tokio::select! {
-                ended = server => ended.map_err(ServeError::from),
+                () = accept::serve(listener, router(app), drained) => Ok(()),
                 () = cut(&stop, drain) => {
                     tracing::warn!("answers under way were cut off");
                     Ok(())

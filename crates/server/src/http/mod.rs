@@ -1,5 +1,6 @@
 //! What all dialects share: bodies, errors, keys, streams, and the server itself.
 
+mod accept;
 mod auth;
 mod body;
 mod errors;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use engine::SamplerSettings;
 use engine::scheduler::{Phase, RequestStatus};
 use serde_json::{Value, json};
@@ -19,6 +21,12 @@ pub(crate) async fn health() -> Json<Value> {
 /// Takes what a client tells of itself, and forgets it.
 pub(crate) async fn ignore() -> Json<Value> {
     Json(json!({}))
+}
+
+/// `/openapi.json`: what can be asked, for programs that make clients or tests of it.
+pub(crate) async fn openapi() -> Response {
+    const DOCUMENT: &str = include_str!("openapi.json");
+    ([(CONTENT_TYPE, "application/json")], DOCUMENT).into_response()
 }
 
 /// `/props`

@@ -12,6 +12,7 @@ pub(crate) fn error_body(error: &ApiError) -> Value {
         ErrorKind::Unauthorized => ("invalid_request_error", json!("invalid_api_key")),
         ErrorKind::NotFound => ("invalid_request_error", json!("not_found")),
         ErrorKind::MethodNotAllowed => ("invalid_request_error", json!("method_not_allowed")),
+        ErrorKind::Timeout => ("invalid_request_error", json!("request_timeout")),
         ErrorKind::TooLarge => ("invalid_request_error", json!("request_too_large")),
         ErrorKind::Busy => ("rate_limit_error", json!("queue_full")),
         ErrorKind::Unavailable => ("server_error", json!("unavailable")),

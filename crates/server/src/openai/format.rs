@@ -9,7 +9,7 @@ use crate::error::ApiError;
 
 /// The fields that ask for a form. The first that is there counts.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct FormatFields {
+pub(crate) struct FormatFields {
     #[serde(default)]
     response_format: Value,
     /// llama.cpp's.
@@ -32,7 +32,7 @@ impl FormatFields {
     ///
     /// # Errors
     /// When it is none that there is.
-    pub(super) fn read(self) -> Result<Format, ApiError> {
+    pub(crate) fn read(self) -> Result<Format, ApiError> {
         match read_response_format(&self.response_format)? {
             Format::Free => {}
             format => return Ok(format),

@@ -16,6 +16,7 @@ mod usage;
 
 pub(crate) use completions::fill;
 pub(crate) use errors::error_body;
+pub(crate) use format::FormatFields;
 pub(crate) use lenient::{OneOrMany, bound};
 pub(crate) use thinking::effort_of;
 pub(crate) use tools::functions;

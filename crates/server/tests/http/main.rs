@@ -5,6 +5,7 @@ mod chat;
 mod common;
 mod completions;
 mod hostile;
+mod load;
 mod messages;
 mod ollama;
 mod responses;

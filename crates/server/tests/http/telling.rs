@@ -107,3 +107,30 @@ fn figures_tell_what_was_done_and_that_all_memory_is_free_again() {
     assert_eq!(get(closed.address, "/metrics").status, 404);
     assert_eq!(get(closed.address, "/slots").status, 404);
 }
+
+#[test]
+fn the_document_names_paths_that_are_there() {
+    let server = Server::start();
+    let document = get(server.address, "/openapi.json").ok();
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.len() > 20);
+    for (path, methods) in paths {
+        for method in methods.as_object().unwrap().keys() {
+            let asked = path.replace("{name}", "tiny");
+            let method = method.to_uppercase();
+            let status = send(server.address, &method, &asked, &[], b"{")
+                .finish()
+                .status;
+            let want = if method == "GET" { 200 } else { 400 };
+            assert_eq!(status, want, "{method} {path}");
+        }
+    }
+    let text = document.to_string();
+    for name in text.split("#/components/schemas/").skip(1) {
+        let name = name.split('"').next().unwrap();
+        assert!(
+            document["components"]["schemas"][name].is_object(),
+            "{name}"
+        );
+    }
+}

@@ -1,0 +1,60 @@
+//! Takes connections and serves them, until it is asked to stop.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+
+/// How long a connection may take to send a request's head, which is also how long it may be idle.
+const HEAD: Duration = Duration::from_secs(75);
+/// How long to wait when the system has no place for a connection.
+const NO_PLACE: Duration = Duration::from_millis(500);
+
+/// Takes connections until `stop` is there, then lets those under way come to their ends.
+pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+    let connections = GracefulShutdown::new();
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let stream = tokio::select! {
+            stream = next(&listener) => stream,
+            () = &mut stop => break,
+        };
+        // Streams are many small writes: they must not wait for each other.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(router.clone());
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let connection = connections.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("a connection ended: {error}");
+            }
+        });
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+/// The next connection. One that is gone before it was taken is nobody's problem.
+async fn next(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => match error.kind() {
+                ErrorKind::ConnectionAborted
+                | ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionRefused => {}
+                _ => {
+                    tracing::warn!("no connection can be taken: {error}");
+                    tokio::time::sleep(NO_PLACE).await;
+                }
+            },
+        }
+    }
+}
