@@ -1,6 +1,5 @@
 //! `tidemill serve` as a shell sees it: it says where it listens, answers, and ends when it is asked to.
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "tests end where they are surprised")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -1,6 +1,5 @@
 //! Many clients at once, of which some leave: `cargo test --release -p tidemill-server --test http load
 //! -- --ignored --nocapture`, for as many seconds as `TIDEMILL_LOAD_SECONDS` says.
-#![expect(clippy::print_stderr, reason = "figures are what it is for")]
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
