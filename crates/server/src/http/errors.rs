@@ -11,7 +11,7 @@ use crate::error::ApiError;
 use crate::{anthropic, ollama, openai};
 
 impl IntoResponse for ApiError {
-    /// Without a body yet: [`write`] knows the path.
+    /// Without a body yet: `write` knows the path.
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.kind.status());
         let mut response = status
