@@ -16,14 +16,14 @@ pub fn default_threads() -> usize {
         .max(1)
 }
 
-/// Gives the calling thread about a third of another's share where there are more threads than
+/// Gives the calling thread about a tenth of another's share where there are more threads than
 /// cores. Without effect where the system does not do that for single threads.
 pub(crate) fn lower_priority() {
     #[cfg(target_os = "linux")]
     // SAFETY: numbers go in and out; 0 means the calling thread.
     unsafe {
         // Whether it worked does not matter to anybody.
-        let _ = libc::setpriority(libc::PRIO_PROCESS, 0, 5);
+        let _ = libc::setpriority(libc::PRIO_PROCESS, 0, 10);
     }
 }
 
