@@ -104,18 +104,20 @@ impl Copied {
 }
 
 impl Copier {
-    /// Makes copies as they are asked for, until the backend and all its matrices are gone, or the
-    /// system has no memory left for them.
+    /// Makes copies as they are asked for, until the backend and all its matrices are gone. `false`
+    /// if it ended before, because the system has no memory left for them or does not let it be
+    /// locked: the other matrices are then used as they are stored.
     ///
     /// The calling thread gets a lower priority: it has time, and on a machine without spare cores it
     /// would take a third of them from the first prompts.
-    pub fn run(self) {
+    pub fn run(self) -> bool {
         topology::lower_priority();
         while let Ok(first) = self.requests.recv() {
             if !self.copy_with_those_waiting(first) {
-                return;
+                return false;
             }
         }
+        true
     }
 
     /// Makes the copies that have been asked for so far. Whether there was memory for them.

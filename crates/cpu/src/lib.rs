@@ -2,7 +2,8 @@
 //!
 //! Start with [`Cpu`], the backend: it holds a [`Pool`] of threads and the instruction set in use.
 //! `ops` has one file per family of operations, `dots` the matrix kernels (weights are used as
-//! they lie in the file, or interleaved by `copies`), `simd` the vector operations each instruction set offers.
+//! they lie in the file, or interleaved by `copies`), `simd` the vector operations each instruction
+//! set offers.
 //!
 //! What every kernel here keeps: a value depends on its own row alone. Each output is summed in
 //! one fixed order, whatever the number of rows in the batch, the threads or the tile it fell

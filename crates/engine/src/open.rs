@@ -119,8 +119,17 @@ const SAMPLE: usize = 256;
 /// Copies weights as they are used, by a thread that ends with the model.
 fn copy_in_background(copier: cpu::Copier) {
     let thread = std::thread::Builder::new().name("tidemill-copies".into());
-    // Nobody waits for it, and if it cannot be started the file's bytes are as good.
-    let _ = thread.spawn(|| copier.run());
+    let made = thread.spawn(|| {
+        if !copier.run() {
+            tracing::warn!(
+                "no memory for more copies of weights; the rest is used as it is stored"
+            );
+        }
+    });
+    // Nobody waits for it: the file's bytes give the same answers.
+    if let Err(error) = made {
+        tracing::warn!("weights are used as they are stored, which is slower: {error}");
+    }
 }
 
 enum Source {

@@ -4,6 +4,7 @@ use formats::DType;
 use proptest::prelude::*;
 use tensor::{Ops, StoredMatrix, Tensor};
 
+use super::linear::{FLOAT, INTEGER};
 use super::{Random, assert_same, backends, cases};
 use crate::{Copier, CopySettings, Cpu, Matrix};
 
@@ -12,29 +13,9 @@ const SETTINGS: CopySettings = CopySettings {
     locked: false,
 };
 
-const COPIED: [DType; 21] = [
-    DType::Q8_0,
-    DType::Q4_0,
-    DType::Q4_1,
-    DType::Q5_0,
-    DType::Q5_1,
-    DType::Q2_K,
-    DType::Q3_K,
-    DType::Q4_K,
-    DType::Q5_K,
-    DType::Q6_K,
-    DType::IQ4_NL,
-    DType::IQ4_XS,
-    DType::IQ3_S,
-    DType::IQ3_XXS,
-    DType::IQ2_S,
-    DType::IQ2_XS,
-    DType::IQ2_XXS,
-    DType::MXFP4,
-    DType::F32,
-    DType::F16,
-    DType::BF16,
-];
+fn copied_types() -> Vec<DType> {
+    [&INTEGER[..], &FLOAT].concat()
+}
 
 fn is_interleaved(dtype: DType) -> bool {
     let by_row = [
@@ -68,7 +49,7 @@ proptest! {
         tokens in 1..20usize,
     ) {
         let mut random = Random::new(seed);
-        for dtype in COPIED {
+        for dtype in copied_types() {
             // Whole blocks of 256 and others.
             let cols = (32 * units).next_multiple_of(dtype.block_len());
             let cols = if units % 2 == 0 { cols.next_multiple_of(256) } else { cols };
@@ -104,8 +85,9 @@ proptest! {
 #[test]
 fn results_are_the_same_while_copies_are_made() {
     let mut random = Random::new(5);
+    let types = copied_types();
     let stored: Vec<StoredMatrix> = (0..40)
-        .map(|i| random.matrix(COPIED[i % COPIED.len()], 48, 512))
+        .map(|i| random.matrix(types[i % types.len()], 48, 512))
         .collect();
     let x = random.tensor(3, 512);
     for (cpu, copier) in copying(2) {
@@ -135,7 +117,7 @@ fn results_are_the_same_while_copies_are_made() {
         }
         // Whoever makes copies ends with those who want them.
         drop((cpu, weights));
-        maker.join().unwrap();
+        assert!(maker.join().unwrap());
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Random, assert_same, backends, cases, exact_backends};
 use crate::Cpu;
 use crate::activations::{Quantised, dequantise, quantise_row};
 
-const INTEGER: [DType; 18] = [
+pub(super) const INTEGER: [DType; 18] = [
     DType::Q8_0,
     DType::Q4_0,
     DType::Q4_1,
@@ -29,7 +29,7 @@ const INTEGER: [DType; 18] = [
     DType::IQ2_XXS,
     DType::MXFP4,
 ];
-const FLOAT: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+pub(super) const FLOAT: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 const GENERIC: [DType; 3] = [DType::NVFP4, DType::F8_E4M3, DType::I8];
 
 fn all_types() -> Vec<DType> {
