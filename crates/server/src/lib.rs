@@ -20,6 +20,7 @@ mod model;
 mod native;
 mod ollama;
 mod openai;
+mod page;
 mod random;
 mod worker;
 

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
 use crate::error::{ApiError, ErrorKind};
+use crate::page;
 
 /// Hashes of the keys that open the server; without any, it is open. Keys themselves are not kept,
 /// and comparing hashes takes the same time wherever they differ.
@@ -46,7 +47,8 @@ impl ApiKeys {
 /// Lets those in who have a key, and everyone to what tells nothing.
 pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let keys = &app.config().keys;
-    let is_public = request.uri().path() == "/health" || request.method() == Method::OPTIONS;
+    let path = request.uri().path();
+    let is_public = path == "/health" || page::is_at(path) || request.method() == Method::OPTIONS;
     if keys.is_empty() || is_public {
         return next.run(request).await;
     }

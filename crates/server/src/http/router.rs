@@ -15,7 +15,7 @@ use super::{auth, errors};
 use crate::app::App;
 use crate::config::Config;
 use crate::error::{ApiError, ErrorKind};
-use crate::{anthropic, native, ollama, openai, random};
+use crate::{anthropic, native, ollama, openai, page, random};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -58,6 +58,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let cors = cors(app.config());
     let max_body = app.config().max_body_bytes;
     router
+        .merge(page::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(max_body))

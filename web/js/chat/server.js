@@ -1,0 +1,64 @@
+// What is known of the server, and whether it is there.
+
+import { Kind } from "../net/failure.js";
+
+const CALM_MS = 20_000;
+const WORRIED_MS = 2500;
+
+/** How the server stands. */
+export const Standing = Object.freeze({ unknown: "unknown", ready: "ready", key: "key", away: "away" });
+
+/** Watches the server. Tells of changes by the event `change`. */
+export class Server extends EventTarget {
+  standing = Standing.unknown;
+  why = "";
+  models = [];
+  props = null;
+  #timer = 0;
+
+  /** @param {import("../net/api.js").Api} api */
+  constructor(api) {
+    super();
+    this.api = api;
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) this.look();
+    });
+  }
+
+  /** Asks the server what it is. */
+  async look() {
+    clearTimeout(this.#timer);
+    try {
+      const [models, props] = await Promise.all([this.api.models(), this.api.props()]);
+      this.models = models;
+      this.props = props;
+      this.#stand(Standing.ready, "");
+    } catch (error) {
+      this.#stand(error.kind === Kind.key ? Standing.key : Standing.away, error.message);
+    }
+    const wait = this.standing === Standing.away ? WORRIED_MS : CALM_MS;
+    this.#timer = setTimeout(() => (document.hidden ? undefined : this.look()), wait);
+  }
+
+  /** The model of this name, else the first. */
+  model(name) {
+    return this.models.find(({ id }) => id === name) ?? this.models[0] ?? null;
+  }
+
+  /** Whether a model takes images. */
+  sees(name) {
+    const inputs = this.model(name)?.architecture?.input_modalities;
+    return inputs?.includes("image") ?? this.props?.modalities?.vision === true;
+  }
+
+  /** The most tokens of a conversation with a model; 0 while it is not known. */
+  context(name) {
+    return this.model(name)?.context_length ?? this.props?.default_generation_settings?.n_ctx ?? 0;
+  }
+
+  #stand(standing, why) {
+    this.standing = standing;
+    this.why = why;
+    this.dispatchEvent(new Event("change"));
+  }
+}
