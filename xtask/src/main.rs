@@ -8,6 +8,7 @@ mod ci;
 mod deny;
 mod fuzz;
 mod layers;
+mod page;
 mod size;
 mod test;
 mod tools;
@@ -33,7 +34,7 @@ struct Check {
 }
 
 /// Cheapest first, so that a slip is known before the long ones start.
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 9] = [
     Check {
         name: "fmt",
         about: "rustfmt would change nothing",
@@ -63,6 +64,11 @@ const CHECKS: [Check; 8] = [
         name: "test",
         about: "every test, documentation examples included",
         run: test::run,
+    },
+    Check {
+        name: "page",
+        about: "the web page, in node and in a headless Chromium",
+        run: page::run,
     },
     Check {
         name: "deny",
