@@ -1,15 +1,13 @@
-"""Real clients against a running server with the tiny model.
+"""The Python clients of OpenAI, Anthropic and Ollama against a running server with the tiny model.
 
-    python -m venv venv && venv/bin/pip install -r requirements.txt
-    venv/bin/python check.py path/to/tidemill
+    python -m venv venv && venv/bin/pip install -r python.txt
+    venv/bin/python python_clients.py path/to/tidemill
 
-Starts `tidemill serve` on a port that the system chooses, and stops it at the end. The ignored test in
-`crates/server/tests/clients.rs` does all of this.
+Starts `tidemill serve` on a port that the system chooses, and stops it at the end. The ignored tests in
+`crates/server/tests/clients.rs` do all of this.
 """
 
 import json
-import re
-import subprocess
 import sys
 
 import anthropic
@@ -17,30 +15,12 @@ import ollama
 import openai
 import pydantic
 
-GREETING = "Hello! How can I help you?"
-WORDS = "button duck east red bear cat"
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "thing": {"type": "string"},
-        "color": {"type": "string", "enum": ["red", "green", "blue", "yellow", "white"]},
-    },
-    "required": ["thing"],
-}
-ABOUT = "Get the price of a thing."
-TOOL = {"type": "function", "function": {"name": "price_of", "description": ABOUT, "parameters": SCHEMA}}
-QUESTION = [{"role": "user", "content": "What is the price of a cup?"}]
-CALM = {"chat_template_kwargs": {"enable_thinking": False}}
-KEY = "a key"
+from serving import ABOUT, CALM, GREETING, KEY, QUESTION, SCHEMA, TOOL, WORDS, run, user
 
 
 class Person(pydantic.BaseModel):
     name: str
     age: int
-
-
-def user(text):
-    return [{"role": "user", "content": text}]
 
 
 def openai_chat(base):
@@ -197,25 +177,5 @@ CHECKS = [
 ]
 
 
-def main(program):
-    server = subprocess.Popen(
-        [program, "serve", "--port", "0", "--api-key", KEY], stderr=subprocess.PIPE, text=True
-    )
-    try:
-        for line in server.stderr:
-            found = re.search(r"listening on (http://\S+)", line)
-            if found:
-                break
-        else:
-            sys.exit("the server did not start")
-        for check in CHECKS:
-            check(found.group(1))
-            print("ok", check.__name__)
-    finally:
-        server.terminate()
-        server.wait(timeout=60)
-    assert server.returncode == 0, server.returncode
-
-
 if __name__ == "__main__":
-    main(sys.argv[1])
+    run(sys.argv[1], CHECKS)
