@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 
 /// Options that no command could mean otherwise.
-const EVERYWHERE: [&str; 4] = ["-ub", "-np", "-ctk", "-ctv"];
+const EVERYWHERE: [&str; 5] = ["-ub", "-np", "-ctk", "-ctv", "-md"];
 /// Those of `bench`; elsewhere `-pg` would be a prompt.
 const IN_BENCH: [&str; 2] = ["-pg", "-npl"];
 

@@ -123,8 +123,41 @@ impl CacheArgs {
 /// A model that computes.
 pub(crate) struct Loaded {
     pub(crate) engine: Engine,
-    /// How its device rounds ([`BackendChoice::numerics`]).
-    pub(crate) numerics: String,
+    /// Where, for further models.
+    pub(crate) device: Device,
+}
+
+/// Where models compute, and how their files come into memory.
+pub(crate) struct Device {
+    backend: BackendChoice,
+    /// The threads of a CPU.
+    pool: Option<Arc<cpu::Pool>>,
+    options: LoadOptions,
+}
+
+impl Device {
+    /// How it rounds ([`BackendChoice::numerics`]).
+    pub(crate) fn numerics(&self) -> String {
+        self.backend.numerics()
+    }
+
+    /// Loads a model, with progress on a terminal's stderr.
+    pub(crate) fn load(
+        &self,
+        opened: &mut OpenedModel,
+        settings: &EngineSettings,
+    ) -> anyhow::Result<Engine> {
+        if let Some(pool) = &self.pool {
+            opened.bring_into_memory(self.options, pool)?;
+        }
+        let bar = output::step_progress("loading");
+        let engine = opened.load(self.backend.clone(), settings, |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        });
+        bar.finish_and_clear();
+        Ok(engine?)
+    }
 }
 
 impl ModelArgs {
@@ -145,25 +178,21 @@ impl ModelArgs {
         global: &Global,
         settings: &EngineSettings,
     ) -> anyhow::Result<Loaded> {
-        let backend = match self.backend {
-            Backend::Reference => BackendChoice::Reference(Reference::default()),
+        let (backend, pool) = match self.backend {
+            Backend::Reference => (BackendChoice::Reference(Reference::default()), None),
             Backend::Cpu => {
                 let pool = Arc::new(cpu::Pool::new(global.threads().get()));
-                opened.bring_into_memory(self.load.options(), &pool)?;
-                BackendChoice::Cpu(cpu::Cpu::new(pool)?)
+                let cpu = cpu::Cpu::new(Arc::clone(&pool))?;
+                (BackendChoice::Cpu(cpu), Some(pool))
             }
         };
-        let numerics = backend.numerics();
-        let bar = output::step_progress("loading");
-        let engine = opened.load(backend, settings, |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        });
-        bar.finish_and_clear();
-        Ok(Loaded {
-            engine: engine?,
-            numerics,
-        })
+        let device = Device {
+            backend,
+            pool,
+            options: self.load.options(),
+        };
+        let engine = device.load(opened, settings)?;
+        Ok(Loaded { engine, device })
     }
 }
 

@@ -50,27 +50,29 @@ impl SchedulingArgs {
         self.parallel.map_or(usual, |parallel| parallel as usize)
     }
 
-    /// Refuses what this model cannot do, before it is loaded.
-    pub(crate) fn check(&self, opened: &OpenedModel) -> Result<(), Failure> {
+    /// Refuses what this model cannot do, before it is loaded. Returns the model that is to draft
+    /// for it, if there is one.
+    pub(crate) fn check(&self, opened: &OpenedModel) -> anyhow::Result<Option<OpenedModel>> {
         self.speculation.check(opened)
     }
 
     /// A scheduler over a loaded model, with all that was asked for; `settings` are those of
-    /// [`Self::settings`] and of the engine.
+    /// [`Self::settings`] and of the engine, `draft` is what [`Self::check`] returned.
     ///
     /// # Errors
-    /// If the cache's folder cannot be used.
+    /// If the draft model cannot be loaded or the cache's folder cannot be used.
     pub(crate) fn start(
         &self,
         loaded: Loaded,
-        opened: &OpenedModel,
+        (opened, draft): (&OpenedModel, Option<OpenedModel>),
         (settings, of_engine): (SchedulerSettings, &EngineSettings),
         rules: Arc<TokenRules>,
     ) -> anyhow::Result<Scheduler> {
-        let Loaded { engine, numerics } = loaded;
-        let drafter = self.speculation.drafter(&engine, opened);
-        let tier = self.tier(opened, of_engine, &numerics)?;
-        let mut scheduler = Scheduler::new(engine, rules, settings);
+        let drafter = self
+            .speculation
+            .drafter(&loaded, opened, draft, of_engine)?;
+        let tier = self.tier(opened, of_engine, &loaded.device.numerics())?;
+        let mut scheduler = Scheduler::new(loaded.engine, rules, settings);
         if let Some(drafter) = drafter {
             scheduler = scheduler.with_drafter(Box::new(drafter));
         }

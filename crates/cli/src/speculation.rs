@@ -1,15 +1,18 @@
 //! Whether and how tokens are drafted.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
-use engine::speculate::{Depth, MOST_DRAFTS, Speculation, SpeculationSettings};
-use engine::{Engine, OpenedModel};
+use engine::speculate::{Depth, DraftModel, MOST_DRAFTS, Speculation, SpeculationSettings};
+use engine::{EngineSettings, OpenedModel};
 
 use crate::exit::Failure;
+use crate::model_args::Loaded;
 
 /// Flags of speculation. Drafts never change an answer.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SpeculationArgs {
     /// Where drafts come from; they change the speed, never the answer.
     #[arg(long, value_name = "HOW", default_value = "auto", alias = "spec-type")]
@@ -19,15 +22,22 @@ pub(crate) struct SpeculationArgs {
           aliases = ["draft", "draft-n"],
           value_parser = clap::value_parser!(u8).range(1..=MOST_DRAFTS as i64))]
     draft_max: u8,
+    /// A smaller model of the same vocabulary that drafts in place of the model's own head
+    /// [short: -md].
+    #[arg(long, value_name = "PATH", alias = "md", env = "TIDEMILL_MODEL_DRAFT")]
+    model_draft: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Source {
-    /// The model's multi-token-prediction head, if it has one, and look-ups.
+    /// The model's multi-token-prediction head, if it has one, or the model of `--model-draft`, and
+    /// look-ups.
     Auto,
     /// The model's multi-token-prediction head.
     #[value(alias = "draft-mtp")]
     Mtp,
+    /// The model of `--model-draft`.
+    Model,
     /// What followed the same tokens earlier in prompt and answer.
     #[value(alias = "ngram-simple")]
     Lookup,
@@ -37,27 +47,50 @@ enum Source {
 }
 
 impl SpeculationArgs {
-    /// Refuses a head that the model does not have.
-    pub(crate) fn check(self, opened: &OpenedModel) -> Result<(), Failure> {
-        if self.spec == Source::Mtp && opened.config.mtp_layers == 0 {
-            let path = opened.path.display();
-            return Err(Failure::BadInput(format!(
-                "--spec mtp: {path} has no multi-token-prediction head; use --spec lookup, or a \
-                 file that was converted with the head"
-            )));
+    /// Refuses what this model cannot do, and opens the draft model, if there is to be one.
+    pub(crate) fn check(&self, opened: &OpenedModel) -> anyhow::Result<Option<OpenedModel>> {
+        let usage = |why: &str| Err(Failure::Usage(why.to_owned()).into());
+        match (self.spec, &self.model_draft) {
+            (Source::Mtp, None) if opened.config.mtp_layers == 0 => {
+                let path = opened.path.display();
+                Err(Failure::BadInput(format!(
+                    "--spec mtp: {path} has no multi-token-prediction head; use --spec lookup, or \
+                     a file that was converted with the head"
+                ))
+                .into())
+            }
+            (Source::Model, None) => usage("--spec model needs a --model-draft"),
+            (Source::Mtp | Source::Lookup | Source::Off, Some(_)) => {
+                usage("--model-draft drafts with --spec auto or --spec model only")
+            }
+            (_, None) => Ok(None),
+            (_, Some(path)) => {
+                let draft = OpenedModel::open(path)?;
+                DraftModel::check_vocabulary(&opened.tokenizer()?, &draft.tokenizer()?)
+                    .with_context(|| format!("{} cannot draft", path.display()))
+                    .map_err(|error| Failure::BadInput(format!("{error:#}")))?;
+                Ok(Some(draft))
+            }
         }
-        Ok(())
     }
 
-    /// A drafter for an engine with this model; `None` if nothing is to be drafted.
-    pub(crate) fn drafter(self, engine: &Engine, opened: &OpenedModel) -> Option<Speculation> {
+    /// A drafter for a loaded model, with its draft model if it has one; `None` if nothing is to be
+    /// drafted.
+    pub(crate) fn drafter(
+        &self,
+        loaded: &Loaded,
+        opened: &OpenedModel,
+        draft: Option<OpenedModel>,
+        settings: &EngineSettings,
+    ) -> anyhow::Result<Option<Speculation>> {
         let (head, lookup) = match self.spec {
-            Source::Off => return None,
-            Source::Auto => (true, true),
+            Source::Off => return Ok(None),
+            Source::Auto => (draft.is_none(), true),
             Source::Mtp => (true, false),
+            Source::Model => (false, false),
             Source::Lookup => (false, true),
         };
-        let settings = SpeculationSettings {
+        let speculation = SpeculationSettings {
             head,
             lookup,
             most: usize::from(self.draft_max),
@@ -66,6 +99,13 @@ impl SpeculationArgs {
         let start = Instant::now();
         let clock = Box::new(move || start.elapsed());
         let hidden_size = opened.config.hidden_size;
-        Some(Speculation::new(engine, hidden_size, settings, clock))
+        let mut drafter = Speculation::new(&loaded.engine, hidden_size, speculation, clock);
+        if let Some(mut draft) = draft {
+            let settings = DraftModel::engine_settings(settings);
+            let engine = loaded.device.load(&mut draft, &settings)?;
+            let vocabulary = opened.config.vocab_size;
+            drafter = drafter.with_model(DraftModel::new(engine, vocabulary));
+        }
+        Ok(Some(drafter))
     }
 }

@@ -344,7 +344,7 @@ impl Engine {
             if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
                 return Err(EngineError::TokenOutOfRange { token, vocabulary });
             }
-            debug_assert!(rows.drafts < tokens.len(), "a token before the drafts");
+            debug_assert!(rows.drafts <= tokens.len(), "drafts are tokens");
             debug_assert!(
                 logits.iter().all(|&at| at < tokens.len()),
                 "logits of given tokens"

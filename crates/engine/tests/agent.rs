@@ -140,6 +140,7 @@ impl Agent {
             (false, Some(_)) => ReusedFrom::Tier,
         };
         assert_eq!(turn.reuse.from, from, "{:?}", turn.reuse);
+        assert_eq!(turn.reuse.cached + turn.prefilled, turn.prompt);
         assert!(turn.prefilled <= turn.new, "only what is new is read");
         self.earlier.push((prompt, last_end));
         turn
@@ -190,21 +191,18 @@ fn answers(thought: &str, content: &str) -> Message {
     }
 }
 
-fn print_header(title: &str, life: Life) {
-    println!(
-        "\n{title}, {life:?}\n| turn | prompt | new | cached | read | why not more |\n|---|---|---|---|---|---|"
-    );
+/// What the agent does between its tools.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Habit {
+    /// One question, then tool after tool.
+    Works,
+    /// Every third turn is an answer and a new question, which makes the template drop the thoughts
+    /// since the last one.
+    AsksBetween,
 }
 
-fn print_turn(number: usize, turn: &Turn) {
-    println!(
-        "| {number} | {} | {} | {} | {} | {} |",
-        turn.prompt, turn.new, turn.reuse.cached, turn.prefilled, turn.reuse.rest
-    );
-}
-
-/// One question, then tool after tool.
-fn works_with_tools(total: usize, life: Life) {
+/// Twelve turns, of which the last one's prompt has about `total` tokens.
+fn converse(habit: Habit, total: usize, life: Life) {
     let per_turn = total / 14;
     let mut agent = Agent::new(total + total / 2, life);
     let mut chat = ChatRequest::new(vec![
@@ -212,62 +210,37 @@ fn works_with_tools(total: usize, life: Life) {
         Message::new("user", text(2, per_turn / 2)),
     ]);
     chat.tools = tools(per_turn);
-    print_header("an agent at work", life);
-    for number in 1..=12 {
-        let turn = agent.ask(&chat);
-        print_turn(number, &turn);
-        chat.messages
-            .push(calls_tool(number, &text(number, per_turn / 8)));
-        chat.messages
-            .push(Message::new("tool", text(number + 20, per_turn)));
-    }
-}
-
-/// Questions between the work: each makes the template drop the thoughts since the last one.
-fn forgets_its_thoughts(total: usize, life: Life) {
-    let per_turn = total / 14;
-    let mut agent = Agent::new(total + total / 2, life);
-    let mut chat = ChatRequest::new(vec![
-        Message::new("system", text(1, per_turn)),
-        Message::new("user", text(2, per_turn / 2)),
-    ]);
-    chat.tools = tools(per_turn);
-    print_header(
-        "an agent whose thoughts are dropped with each question",
-        life,
+    println!(
+        "\nan agent that {habit:?}, {life:?}\n\
+         | turn | prompt | new | cached | read | why not more |\n|---|---|---|---|---|---|"
     );
     let mut first_stripped = None;
     for number in 1..=12 {
         let turn = agent.ask(&chat);
-        print_turn(number, &turn);
+        println!(
+            "| {number} | {} | {} | {} | {} | {} |",
+            turn.prompt, turn.new, turn.reuse.cached, turn.prefilled, turn.reuse.rest
+        );
         if let Some(message) = first_stripped.take() {
             let reason = turn.reuse.rest;
-            let is_said = match life {
-                Life::Long => {
-                    matches!(reason, Miss::Diverged { message: Some(at), .. } if at == message)
-                }
-                // What was read back from disk is all that a new process knows.
-                Life::Restarted => reason == Miss::New,
-            };
             assert!(
-                is_said,
+                matches!(reason, Miss::Diverged { message: Some(at), .. } if at == message),
                 "turn {number}: {reason:?}, and message {message} was the first to change"
             );
         }
-        if number % 3 == 0 {
+        let thought = text(number, per_turn / 8);
+        if habit == Habit::AsksBetween && number % 3 == 0 {
             // The first answer since the last question.
-            let since = |message: &Message| message.role == "user";
-            let question = chat.messages.iter().rposition(since).unwrap();
-            first_stripped = Some(question + 1);
-            let (thought, content) = (text(number, per_turn / 8), text(number + 7, per_turn / 4));
+            let asks = |message: &Message| message.role == "user";
+            first_stripped = chat.messages.iter().rposition(asks).map(|at| at + 1);
+            let content = text(number + 7, per_turn / 4);
             chat.messages.push(answers(&thought, &content));
-            chat.messages
-                .push(Message::new("user", text(number + 40, per_turn / 4)));
+            let question = text(number + 40, per_turn / 4);
+            chat.messages.push(Message::new("user", question));
         } else {
-            chat.messages
-                .push(calls_tool(number, &text(number, per_turn / 8)));
-            chat.messages
-                .push(Message::new("tool", text(number + 20, per_turn)));
+            chat.messages.push(calls_tool(number, &thought));
+            let result = text(number + 20, per_turn);
+            chat.messages.push(Message::new("tool", result));
         }
     }
 }
@@ -277,14 +250,14 @@ const LIVES: [Life; 2] = [Life::Long, Life::Restarted];
 #[test]
 fn turns_read_only_what_is_new() {
     for life in LIVES {
-        works_with_tools(4000, life);
+        converse(Habit::Works, 4000, life);
     }
 }
 
 #[test]
 fn dropped_thoughts_cost_their_own_turns_only() {
     for life in LIVES {
-        forgets_its_thoughts(4000, life);
+        converse(Habit::AsksBetween, 4000, life);
     }
 }
 
@@ -292,7 +265,7 @@ fn dropped_thoughts_cost_their_own_turns_only() {
 #[ignore = "30,000 tokens: a minute in a release build"]
 fn long_conversations_read_only_what_is_new() {
     for life in LIVES {
-        works_with_tools(30_000, life);
-        forgets_its_thoughts(30_000, life);
+        converse(Habit::Works, 23_000, life);
+        converse(Habit::AsksBetween, 30_000, life);
     }
 }

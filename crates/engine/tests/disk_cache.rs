@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use formats::DType;
 use tidemill_engine::cache::disk::{DiskSettings, DiskTier};
 use tidemill_engine::cache::{Boundary, BoundaryKind};
 use tidemill_engine::speculate::{Depth, Speculation, SpeculationSettings};
 use tidemill_engine::{
-    BackendChoice, EngineSettings, Event, OpenedModel, Request, Reuse, ReusedFrom, Scheduler,
-    SchedulerSettings, TokenRules, Usage,
+    BackendChoice, EngineSettings, Event, KvTypes, Miss, OpenedModel, Request, Reuse, ReusedFrom,
+    Scheduler, SchedulerSettings, TokenRules, Usage,
 };
 
 fn open() -> OpenedModel {
@@ -21,9 +22,20 @@ fn open() -> OpenedModel {
 
 /// A server's life: a scheduler on the tiny model with this cache directory, or none.
 fn start(opened: &OpenedModel, folder: Option<&Path>, speculates: bool) -> Scheduler {
+    start_with(opened, folder, speculates, (DType::F16, 1000))
+}
+
+/// As [`start`], with keys and values of a type, and room on disk for so many states with a page.
+fn start_with(
+    opened: &OpenedModel,
+    folder: Option<&Path>,
+    speculates: bool,
+    (kv, room): (DType, u64),
+) -> Scheduler {
     let settings = EngineSettings {
         total_tokens: 4096,
         sequences: 2,
+        kv: KvTypes::both(kv),
         ..EngineSettings::single(1024)
     };
     let backend = BackendChoice::Cpu(
@@ -40,8 +52,10 @@ fn start(opened: &OpenedModel, folder: Option<&Path>, speculates: bool) -> Sched
     let rules = TokenRules::all(opened.config.vocab_size);
     let mut scheduler = Scheduler::new(engine, Arc::new(rules), SchedulerSettings::default());
     if let Some(folder) = folder {
-        let settings =
-            DiskSettings::new(folder.to_owned(), 1 << 30, opened, &settings, &numerics).unwrap();
+        let folder = folder.to_owned();
+        let mut settings = DiskSettings::new(folder, 0, opened, &settings, &numerics).unwrap();
+        let shape = settings.shape;
+        settings.budget_bytes = room * (shape.state_bytes + shape.page_bytes) as u64;
         scheduler = scheduler.with_tier(Box::new(DiskTier::open(&settings).unwrap()));
     }
     if speculates {
@@ -123,6 +137,50 @@ fn prompts_come_back_after_a_restart() {
         assert_eq!((tokens, reuse.from), (expected_other, ReusedFrom::Tier));
         assert!(reuse.cached >= 40, "{reuse:?}");
     }
+}
+
+#[test]
+fn reasons_survive_a_restart() {
+    let opened = open();
+    let folder = tempfile::tempdir().unwrap();
+    let first = prompt(&opened, TURN);
+    // Each in a process of its own.
+    let why = |prompt: &[u32], kv_and_room| {
+        let mut scheduler = start_with(&opened, Some(folder.path()), false, kv_and_room);
+        let (_, reuse, _) = answer(&mut scheduler, prompt);
+        (reuse.cached, reuse.rest)
+    };
+    let usual = (DType::F16, 1000);
+    assert_eq!(why(&first, usual), (0, Miss::NothingStored));
+
+    let mut edited = first.clone();
+    edited[100] += 1;
+    let diverged = |token, message| Miss::Diverged {
+        token,
+        message,
+        is_media: false,
+    };
+    assert_eq!(why(&edited, usual), (40, diverged(100, Some(1))));
+    let foreign: Vec<u32> = first.iter().map(|token| token + 1).collect();
+    assert_eq!(why(&foreign, usual), (0, diverged(0, Some(1))));
+    // The prompt as it was and what it was answered, which is all that is known of it.
+    let mut plain = start(&opened, None, false);
+    let (answered, ..) = answer(&mut plain, &first);
+    let longer = [&first[..], &answered[..answered.len() - 1], &first[..20]].concat();
+    assert_eq!(why(&longer, usual).1, Miss::New);
+    assert_eq!(why(&longer, (DType::F32, 1000)), (0, Miss::OtherModel));
+
+    // Others take its room.
+    for seed in 2..6 {
+        let other: Vec<u32> = first.iter().map(|token| token + seed).collect();
+        why(&other, (DType::F16, 8));
+    }
+    let (cached, reason) = why(&longer, usual);
+    assert_eq!(cached, 0);
+    assert!(
+        matches!(reason, Miss::Evicted { tokens } if tokens > first.len()),
+        "{reason:?}"
+    );
 }
 
 #[test]

@@ -102,7 +102,7 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
     }
 
     let mut opened = args.model.open()?;
-    args.scheduling.check(&opened)?;
+    let draft = args.scheduling.check(&opened)?;
     let template = match &args.chat_template_file {
         _ if args.raw => None,
         Some(path) => Some(ChatTemplate::from_file(path)?),
@@ -118,7 +118,9 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
     let loaded = args.model.load(&mut opened, global, &settings)?;
     let rules = Arc::new(TokenRules::of(&tokenizer));
     let settings = (args.scheduling.settings(), &settings);
-    let scheduler = args.scheduling.start(loaded, &opened, settings, rules)?;
+    let scheduler = args
+        .scheduling
+        .start(loaded, (&opened, draft), settings, rules)?;
     let mut conversation = Conversation::new(scheduler, tokenizer, template);
     conversation.request.enable_thinking = args.thinking.choice();
     conversation.request.variables = kwargs;

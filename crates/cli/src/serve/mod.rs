@@ -66,7 +66,7 @@ const PARALLEL: usize = 4;
 pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
     let config = args.http.config()?;
     let mut opened = args.model.open()?;
-    args.scheduling.check(&opened)?;
+    let draft = args.scheduling.check(&opened)?;
     let context = context_of(args.ctx_size, &opened);
     let parallel = args.scheduling.sequences(PARALLEL);
     let tokenizer = Arc::new(opened.tokenizer()?);
@@ -88,7 +88,9 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
         ..args.scheduling.settings()
     };
     let settings = (scheduling, &settings);
-    let scheduler = args.scheduling.start(loaded, &opened, settings, rules)?;
+    let scheduler = args
+        .scheduling
+        .start(loaded, (&opened, draft), settings, rules)?;
     let scheduler = scheduler.with_tokenizer(tokenizer);
     let bound = Bound::new(scheduler, model, config)?;
     bound.stop_on_signals()?;

@@ -1,9 +1,10 @@
 //! What the cache has of a prompt, and why not more.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::prefix::{Entry, EntryId, PrefixCache, Slot};
-use super::tier::{Found, Load};
+use super::tier::{Found, Known, Load};
 use super::tree::Walk;
 use super::{Boundary, BoundaryKind, Key};
 use crate::engine::Engine;
@@ -69,14 +70,16 @@ impl PrefixCache {
         };
         let walk = self.tree.walk(keys);
         let Some(id) = self.deepest(&walk, keys) else {
-            let miss = self.why(&walk, keys, boundaries, 0, is_other_model);
+            let known = self.known(&walk, keys, 0);
+            let miss = Self::why(&known, keys, boundaries, 0, is_other_model);
             return Ok(Some(Lookup {
-                parting: self.parting(&walk, 0),
+                parting: self.parting(&known, 0),
                 ..Lookup::nothing(miss)
             }));
         };
         let entry = self.entry(id);
         let tokens = self.tree.depth(id.0);
+        let known = self.known(&walk, keys, tokens);
         Ok(Some(Lookup {
             entry: Some(id),
             tokens,
@@ -85,8 +88,8 @@ impl PrefixCache {
                 .logits
                 .clone()
                 .filter(|_| tokens == keys.len()),
-            miss: self.why(&walk, keys, boundaries, tokens, is_other_model),
-            parting: self.parting(&walk, tokens),
+            miss: Self::why(&known, keys, boundaries, tokens, is_other_model),
+            parting: self.parting(&known, tokens),
             is_from_tier: entry.is_from_tier,
         }))
     }
@@ -151,10 +154,29 @@ impl PrefixCache {
         Ok(Some(false))
     }
 
+    /// What memory and the second tier know of a prompt together.
+    fn known(&self, walk: &Walk, keys: &[Key], tokens: usize) -> Known {
+        let tier = self.tier.as_ref();
+        let there = tier.map_or_else(Known::default, |tier| tier.known(keys, tokens));
+        let is_evicted = |&&node: &&_| matches!(self.tree.value(node), Some(Slot::Evicted));
+        let evicted = walk.values.iter().rev().find(is_evicted);
+        let evicted = evicted.map(|&node| self.tree.depth(node));
+        let other = match there.matched.cmp(&walk.matched) {
+            Ordering::Less => walk.other,
+            Ordering::Equal => walk.other.or(there.other),
+            Ordering::Greater => there.other,
+        };
+        Known {
+            matched: walk.matched.max(there.matched),
+            other,
+            evicted: evicted.max(there.evicted),
+            is_empty: self.tree.is_empty() && there.is_empty,
+        }
+    }
+
     /// Why no more than `tokens` of a prompt are cached.
     fn why(
-        &self,
-        walk: &Walk,
+        known: &Known,
         keys: &[Key],
         boundaries: &[Boundary],
         tokens: usize,
@@ -163,19 +185,16 @@ impl PrefixCache {
         if is_other_model {
             return Miss::OtherModel;
         }
-        let is_evicted = |&&node: &&_| matches!(self.tree.value(node), Some(Slot::Evicted));
-        let evicted = walk.values.iter().rev().find(is_evicted);
-        let evicted = evicted.map_or(0, |&node| self.tree.depth(node));
-        if evicted > tokens {
+        if let Some(evicted) = known.evicted.filter(|&evicted| evicted > tokens) {
             return Miss::Evicted { tokens: evicted };
         }
-        if self.tree.is_empty() {
+        if known.is_empty {
             return Miss::NothingStored;
         }
-        let Some(other) = walk.other else {
+        let Some(other) = known.other else {
             return Miss::New;
         };
-        let token = walk.matched;
+        let token = known.matched;
         let mut behind = boundaries.iter().filter(|boundary| boundary.offset > token);
         let message = behind.find_map(|boundary| boundary.kind.message());
         Miss::Diverged {
@@ -186,10 +205,10 @@ impl PrefixCache {
     }
 
     /// Where a prompt parts from another, if that is far enough behind what is cached.
-    fn parting(&self, walk: &Walk, tokens: usize) -> Option<Boundary> {
-        let is_worth_it = walk.other.is_some() && walk.matched >= tokens + self.settings.gap;
+    fn parting(&self, known: &Known, tokens: usize) -> Option<Boundary> {
+        let is_worth_it = known.other.is_some() && known.matched >= tokens + self.settings.gap;
         is_worth_it.then_some(Boundary {
-            offset: walk.matched,
+            offset: known.matched,
             kind: BoundaryKind::Parting,
         })
     }

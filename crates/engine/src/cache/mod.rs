@@ -20,4 +20,4 @@ pub use key::{Key, MediaRun, keys};
 pub(crate) use lookup::Lookup;
 pub(crate) use prefix::PrefixCache;
 pub use settings::CacheSettings;
-pub use tier::{Found, Load, Loaded, Occasion, Offer, Snapshot, Tier};
+pub use tier::{Found, Known, Load, Loaded, Occasion, Offer, Snapshot, Tier};

@@ -86,6 +86,30 @@ pub enum Load {
     Gone,
 }
 
+/// What a tier knows of a prompt beyond the entry to go on from: why there is none that is longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Tokens with which a stored prompt begins as well.
+    pub matched: usize,
+    /// What that one has behind them, if they part there.
+    pub other: Option<Key>,
+    /// Tokens of the longest entry that had to go.
+    pub evicted: Option<usize>,
+    /// Whether nothing is stored at all.
+    pub is_empty: bool,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            matched: 0,
+            other: None,
+            evicted: None,
+            is_empty: true,
+        }
+    }
+}
+
 /// A second place for cached prompts.
 ///
 /// It is made for one model and its settings, and never hands out what was stored under others.
@@ -116,4 +140,7 @@ pub trait Tier: Send {
 
     /// Reads an entry back.
     fn load(&mut self, id: u64) -> Load;
+
+    /// Why it has no entry of `keys` that covers more than so many tokens.
+    fn known(&self, keys: &[Key], than: usize) -> Known;
 }

@@ -1,4 +1,4 @@
-//! The engine's drafter: prompt lookup and the model's own head, as deep as it pays.
+//! The engine's drafter: prompt lookup and the model's own head or another model, as deep as it pays.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::acceptance::{Acceptance, MOST_DRAFTS};
 use super::counts::DraftCounts;
 use super::depth::{DepthController, Prospect};
+use super::draft_model::DraftModel;
+use super::guesser::Guesser;
 use super::head::{Done, Head, ToGuess};
 use super::lookup::Lookup;
 use crate::drafter::{Drafter, ToDraft};
@@ -51,16 +53,17 @@ pub enum Depth {
 /// Where a draft comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
-    Head,
+    /// The model's head, or a draft model.
+    Guesser,
     Lookup,
 }
 
 const SOURCES: usize = 2;
-/// How likely drafts are taken to be right before any was verified: the model's head, and what
+/// How likely drafts are taken to be right before any was verified: computed ones, and what
 /// followed elsewhere.
 const GUESSES: [f64; SOURCES] = [0.6, 0.5];
 
-/// When the head could have drafted for a sequence in so many steps in a row, and it was not worth
+/// When the guesser could have drafted for a sequence in so many steps in a row, and it was not worth
 /// it, it is told no more of it.
 const SLEEP_AFTER: u32 = 16;
 
@@ -69,7 +72,7 @@ const SLEEP_AFTER: u32 = 16;
 struct Followed {
     lookup: Option<Lookup>,
     acceptance: [Acceptance; SOURCES],
-    /// Steps in a row in which the head could have drafted and did not.
+    /// Steps in a row in which the guesser could have drafted and did not.
     idle: u32,
     /// Where its drafts in the present step come from.
     source: Source,
@@ -84,13 +87,13 @@ pub type Oracle = Box<dyn FnMut(&[u32], usize) -> Vec<u32> + Send>;
 /// Drafts for all sequences of an engine.
 pub struct Speculation {
     settings: SpeculationSettings,
-    head: Option<Head>,
+    guesser: Option<Guesser>,
     controller: DepthController,
     /// Of all sequences.
     acceptance: [Acceptance; SOURCES],
     followed: HashMap<SequenceId, Followed>,
     counts: DraftCounts,
-    /// How often the head was told of a sequence to try it.
+    /// How often the guesser was told of a sequence to try it.
     woken: usize,
     clock: Clock,
     /// When the present step began to run.
@@ -110,7 +113,7 @@ impl Speculation {
         let has_head = settings.head && engine.can_draft();
         Self {
             settings,
-            head: has_head.then(|| Head::new(hidden_size, engine.page_tokens())),
+            guesser: has_head.then(|| Guesser::Head(Head::new(hidden_size, engine.page_tokens()))),
             controller: DepthController::new(),
             acceptance: GUESSES.map(Acceptance::guess),
             followed: HashMap::new(),
@@ -122,6 +125,13 @@ impl Speculation {
         }
     }
 
+    /// Drafts with another model, in place of the head.
+    #[must_use]
+    pub fn with_model(mut self, model: DraftModel) -> Self {
+        self.guesser = Some(Guesser::Model(Box::new(model)));
+        self
+    }
+
     /// Replaces the drafts by what an oracle says, at the same cost. For measurements: weights
     /// that were never trained accept no draft, so the speed with speculation on can only be
     /// measured with an acceptance that is prescribed. Answers stay what they are. Such weights say
@@ -129,7 +139,7 @@ impl Speculation {
     #[must_use]
     pub fn with_oracle(mut self, oracle: Oracle, vocabulary: DraftVocabulary) -> Self {
         self.oracle = Some(oracle);
-        if let Some(head) = &mut self.head {
+        if let Some(Guesser::Head(head)) = &mut self.guesser {
             head.prescribe(vocabulary);
         }
         self
@@ -138,18 +148,18 @@ impl Speculation {
     /// The best source for a sequence, with its prospect and what it would draft without a model.
     fn prospect(&mut self, asked: &ToDraft<'_>, most: usize) -> (Prospect, Source, Vec<u32>) {
         let past = asked.tokens.len().saturating_sub(1);
-        let head = self.head.as_ref();
-        let is_ready = head.is_some_and(|head| head.is_ready(asked.sequence, past));
+        let guesser = self.guesser.as_ref();
+        let is_ready = guesser.is_some_and(|guesser| guesser.is_ready(asked.sequence, past));
         let followed = self.followed_mut(asked.sequence);
         let found = followed.lookup_after(asked.tokens, most);
-        let [head, lookup] = [Source::Head, Source::Lookup]
+        let [guessed, lookup] = [Source::Guesser, Source::Lookup]
             .map(|source| followed.acceptance[source as usize].probabilities());
-        let (head_most, lookup_most) = (if is_ready { most } else { 0 }, found.len());
+        let (guessed_most, lookup_most) = (if is_ready { most } else { 0 }, found.len());
         let (source, most, probabilities) =
-            if expected(&lookup, lookup_most) > expected(&head, head_most) {
+            if expected(&lookup, lookup_most) > expected(&guessed, guessed_most) {
                 (Source::Lookup, lookup_most, lookup)
             } else {
-                (Source::Head, head_most, head)
+                (Source::Guesser, guessed_most, guessed)
             };
         let prospect = Prospect {
             most,
@@ -165,7 +175,7 @@ impl Speculation {
             lookup: has_lookup.then(Lookup::new),
             acceptance: std::array::from_fn(|source| Acceptance::like(&acceptance[source])),
             idle: 0,
-            source: Source::Head,
+            source: Source::Guesser,
         })
     }
 
@@ -181,28 +191,30 @@ impl Speculation {
         let depths = self.controller.plan(prospects, others);
         for ((asked, prospect), &depth) in sequences.iter().zip(prospects).zip(&depths) {
             let followed = self.followed_mut(asked.sequence);
-            let could = followed.source == Source::Head && prospect.most > 0;
+            let could = followed.source == Source::Guesser && prospect.most > 0;
             followed.idle = match (could, depth) {
                 (true, 0) => followed.idle + 1,
                 (true, _) => 0,
                 (false, _) => followed.idle,
             };
             let is_idle = followed.idle >= SLEEP_AFTER;
-            if let (Some(head), true) = (&mut self.head, is_idle) {
-                head.forget(asked.sequence);
+            if let (Some(guesser), true) = (&mut self.guesser, is_idle) {
+                guesser.forget(asked.sequence);
             }
         }
         self.wake(sequences, others);
         depths
     }
 
-    /// Where the head follows nobody and a trial is affordable, it is told of one sequence from
+    /// Where the guesser follows nobody and a trial is affordable, it is told of one sequence from
     /// now on, so that it can be tried.
     fn wake(&mut self, sequences: &[ToDraft<'_>], others: usize) {
-        let Some(head) = &mut self.head else {
+        let Some(guesser) = &mut self.guesser else {
             return;
         };
-        let is_asleep = !sequences.iter().any(|asked| head.follows(asked.sequence));
+        let is_asleep = !sequences
+            .iter()
+            .any(|asked| guesser.follows(asked.sequence));
         if sequences.is_empty() || !is_asleep || !self.controller.can_try(sequences.len() + others)
         {
             return;
@@ -210,36 +222,36 @@ impl Speculation {
         let asked = &sequences[self.woken % sequences.len()];
         self.woken += 1;
         let known = asked.tokens.len();
-        head.begin(asked.sequence, known - 1, known, None);
+        guesser.begin(asked.sequence, known - 1, known, None);
         self.followed_mut(asked.sequence).idle = 0;
     }
 
-    /// Whether the head's drafts are expected to be worth it with so many sequences, or worth a
+    /// Whether computed drafts are expected to be worth it with so many sequences, or worth a
     /// trial.
     fn is_awake(&self, sequences: usize) -> bool {
         let prospect = Prospect {
             most: self.settings.most.min(MOST_DRAFTS),
-            probabilities: self.acceptance[Source::Head as usize].probabilities(),
+            probabilities: self.acceptance[Source::Guesser as usize].probabilities(),
             is_free: false,
         };
         self.controller.would_draft(sequences, prospect) || self.controller.can_try(sequences)
     }
 
-    /// Asks the head for those that it drafts for, and puts its drafts into theirs.
-    fn ask_head(
+    /// Asks the guesser for those that it drafts for, and puts its drafts into theirs.
+    fn ask_guesser(
         &mut self,
         engine: &mut Engine,
         sequences: &[ToDraft<'_>],
         depths: &[usize],
         drafts: &mut [Vec<u32>],
     ) -> Result<(), EngineError> {
-        let Some(head) = &mut self.head else {
+        let Some(guesser) = &mut self.guesser else {
             return Ok(());
         };
         let mut to_guess = Vec::new();
         let mut whose = Vec::new();
         for (index, (asked, &depth)) in sequences.iter().zip(depths).enumerate() {
-            if depth > 0 && self.followed[&asked.sequence].source == Source::Head {
+            if depth > 0 && self.followed[&asked.sequence].source == Source::Guesser {
                 whose.push(index);
                 to_guess.push(ToGuess {
                     sequence: asked.sequence,
@@ -250,7 +262,7 @@ impl Speculation {
         }
         let mut last = (self.clock)();
         let (clock, controller) = (&mut self.clock, &mut self.controller);
-        let guessed = head.guess(engine, &to_guess, |done| {
+        let guessed = guesser.guess(engine, &to_guess, |done| {
             let now = clock();
             let took = now.saturating_sub(last);
             match done {
@@ -291,14 +303,14 @@ impl Drafter for Speculation {
     fn begin(&mut self, sequence: SequenceId, past: usize, known: usize, hidden: Option<&[f32]>) {
         self.followed_mut(sequence);
         let is_wanted = self.settings.depth == Depth::Full || self.is_awake(self.followed.len());
-        if let (Some(head), true) = (&mut self.head, is_wanted) {
-            head.begin(sequence, past, known, hidden);
+        if let (Some(guesser), true) = (&mut self.guesser, is_wanted) {
+            guesser.begin(sequence, past, known, hidden);
         }
     }
 
     fn wants_hidden(&self, sequence: SequenceId, positions: Range<usize>) -> bool {
-        let head = self.head.as_ref();
-        head.is_some_and(|head| head.wants(sequence, &positions))
+        let guesser = self.guesser.as_ref();
+        guesser.is_some_and(|guesser| guesser.wants(sequence, &positions))
     }
 
     fn ran(
@@ -307,8 +319,8 @@ impl Drafter for Speculation {
         sequence: SequenceId,
         hidden: &[f32],
     ) -> Result<(), EngineError> {
-        match &mut self.head {
-            Some(head) => head.ran(engine, sequence, hidden),
+        match &mut self.guesser {
+            Some(guesser) => guesser.ran(engine, sequence, hidden),
             None => Ok(()),
         }
     }
@@ -319,8 +331,8 @@ impl Drafter for Speculation {
         sequence: SequenceId,
         tokens: &[u32],
     ) -> Result<Option<Arc<[f32]>>, EngineError> {
-        match &mut self.head {
-            Some(head) => head.settle(engine, sequence, tokens),
+        match &mut self.guesser {
+            Some(guesser) => guesser.settle(engine, sequence, tokens),
             None => Ok(None),
         }
     }
@@ -342,7 +354,7 @@ impl Drafter for Speculation {
             drafts.push(found);
         }
         let depths = self.depths(sequences, &prospects, others);
-        self.ask_head(engine, sequences, &depths, &mut drafts)?;
+        self.ask_guesser(engine, sequences, &depths, &mut drafts)?;
         for ((asked, draft), depth) in sequences.iter().zip(&mut drafts).zip(depths) {
             draft.truncate(depth);
             if let Some(oracle) = &mut self.oracle {
@@ -372,8 +384,8 @@ impl Drafter for Speculation {
 
     fn forget(&mut self, sequence: SequenceId) {
         self.followed.remove(&sequence);
-        if let Some(head) = &mut self.head {
-            head.forget(sequence);
+        if let Some(guesser) = &mut self.guesser {
+            guesser.forget(sequence);
         }
     }
 

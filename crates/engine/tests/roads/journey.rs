@@ -8,7 +8,9 @@ use std::time::Duration;
 use tidemill_engine::cache::disk::{DiskSettings, DiskTier};
 use tidemill_engine::cache::{Boundary, BoundaryKind, CacheSettings};
 use tidemill_engine::sampling::{Logprobs, LogprobsOf};
-use tidemill_engine::speculate::{Depth, DraftCounts, Oracle, Speculation, SpeculationSettings};
+use tidemill_engine::speculate::{
+    Depth, DraftCounts, DraftModel, Oracle, Speculation, SpeculationSettings,
+};
 use tidemill_engine::{
     BackendChoice, DraftVocabulary, EngineSettings, Event, KvTypes, Miss, Request, RequestId,
     ReusedFrom, Scheduler, SchedulerSettings,
@@ -21,6 +23,8 @@ use crate::subject::Subject;
 pub(crate) const ANSWER: usize = 24;
 /// Prompts that are read and then asked, where there is too little memory for what was read.
 const GROUP: usize = 16;
+/// What a draft model sees: all of short prompts, and too little of long ones to be always right.
+const DRAFT_WINDOW: usize = 64;
 
 /// A prompt's answer.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,6 +38,8 @@ pub(crate) struct Answer {
 pub(crate) struct Outcome {
     pub(crate) answers: Vec<Answer>,
     pub(crate) drafts: DraftCounts,
+    /// Answers that have to be those of the plain road: with those that had to equal these.
+    pub(crate) compared: usize,
 }
 
 /// Takes a road with all of a subject's prompts. `known` are the answers, for drafts to be
@@ -134,7 +140,7 @@ impl<'a> Traveller<'a> {
         let pool = Arc::new(cpu::Pool::new(road.threads));
         let backend = BackendChoice::Cpu(cpu::Cpu::new(pool).unwrap());
         let numerics = backend.numerics();
-        let engine = opened.load(backend, &settings, |_, _| {}).unwrap();
+        let engine = opened.load(backend.clone(), &settings, |_, _| {}).unwrap();
         let drafter = speculation(road.drafts).map(|speculation| {
             // A clock that makes drafts look good and then bad, so that depths change.
             let mut now = 0u64;
@@ -145,6 +151,12 @@ impl<'a> Traveller<'a> {
             let hidden_size = opened.config.hidden_size;
             let drafter = Speculation::new(&engine, hidden_size, speculation, clock);
             match (subject.is_random, road.drafts) {
+                (_, Drafts::Model) => {
+                    let settings = DraftModel::engine_settings(&settings);
+                    let own = opened.load(backend, &settings, |_, _| {}).unwrap();
+                    let model = DraftModel::new(own, opened.config.vocab_size);
+                    drafter.with_model(model.with_window(DRAFT_WINDOW))
+                }
                 (true, Drafts::Head(_) | Drafts::Adaptive) => {
                     drafter.with_oracle(oracle(subject, known), DraftVocabulary::Whole)
                 }
@@ -307,6 +319,13 @@ impl<'a> Traveller<'a> {
             }
             Detour::Paused => assert!(metrics.paused > 0, "{road:?}: {metrics:?}"),
         }
+        let forks = (0..prompts).filter(|&index| !is_sampled(index)).count();
+        let compared = prompts
+            + if road.detour == Detour::Fork {
+                forks
+            } else {
+                0
+            };
         self.scheduler.clear_cache();
         let memory = self.scheduler.memory();
         assert_eq!(memory.free_pages, memory.pages, "{road:?}");
@@ -314,6 +333,7 @@ impl<'a> Traveller<'a> {
         Outcome {
             answers: self.answers,
             drafts: self.scheduler.drafts(),
+            compared,
         }
     }
 }
@@ -322,6 +342,7 @@ fn speculation(drafts: Drafts) -> Option<SpeculationSettings> {
     let (head, lookup, most, depth) = match drafts {
         Drafts::Off => return None,
         Drafts::Head(most) => (true, false, most, Depth::Full),
+        Drafts::Model => (false, false, 3, Depth::Full),
         Drafts::Lookup => (false, true, 4, Depth::Full),
         Drafts::Adaptive => (true, true, 4, Depth::Adaptive),
     };

@@ -39,6 +39,8 @@ pub(crate) enum Drafts {
     Off,
     /// Always so many, by the model's head.
     Head(usize),
+    /// Three, by the same model as a draft model, which sees the end of a prompt only.
+    Model,
     /// As many as were found.
     Lookup,
     /// Both, as many as pay, by a clock that makes them look good and then bad.
@@ -55,12 +57,13 @@ const DETOURS: [Detour; 6] = [
     Detour::Fork,
     Detour::Paused,
 ];
-const DRAFTS: [Drafts; 7] = [
+const DRAFTS: [Drafts; 8] = [
     Drafts::Off,
     Drafts::Head(1),
     Drafts::Head(2),
     Drafts::Head(3),
     Drafts::Head(4),
+    Drafts::Model,
     Drafts::Lookup,
     Drafts::Adaptive,
 ];
@@ -141,11 +144,11 @@ pub(crate) fn selection() -> Vec<Road> {
 #[test]
 fn every_factor_is_varied() {
     let roads = all();
-    assert_eq!(roads.len(), 2 * 3 * 6 * 7 * 2 * 2);
+    assert_eq!(roads.len(), 2 * 3 * 6 * 8 * 2 * 2);
     let distinct: BTreeSet<_> = roads.iter().map(turns).collect();
     assert_eq!(distinct.len(), roads.len(), "no road is there twice");
     let few = selection();
-    assert!((42..=60).contains(&few.len()), "{}", few.len());
+    assert!((48..=66).contains(&few.len()), "{}", few.len());
     let met: BTreeSet<_> = few.iter().flat_map(pairs).collect();
     assert_eq!(met, roads.iter().flat_map(pairs).collect());
 }

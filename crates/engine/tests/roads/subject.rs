@@ -14,6 +14,9 @@ pub(crate) struct Subject {
     pub(crate) prompts: Vec<Vec<u32>>,
     /// Whether drafts of its head are worth nothing, so that they have to be prescribed.
     pub(crate) is_random: bool,
+    /// How far apart f16 keys and values may move two logits: twice the most that was measured, in
+    /// all of the long test's rows.
+    pub(crate) most_by_f16: f32,
 }
 
 fn folder(path: &str) -> PathBuf {
@@ -47,6 +50,7 @@ pub(crate) fn tiny(prompts: usize) -> Subject {
             .collect(),
         opened,
         is_random: false,
+        most_by_f16: 0.85,
     }
 }
 
@@ -66,5 +70,6 @@ pub(crate) fn random(name: &str, prompts: usize) -> Subject {
         opened,
         prompts: (1..=prompts).map(prompt).collect(),
         is_random: true,
+        most_by_f16: 1e9,
     }
 }

@@ -5,6 +5,7 @@
 //!                       *.pages     runs
 //!                       *.state     boundaries
 //!                       *.partial   being written; left behind when a process was killed
+//!                       gone        names of boundaries that had to go
 //! ```
 
 use std::fs::{self, File, TryLockError};
@@ -124,9 +125,12 @@ pub(super) fn content_of(header: Header) -> Content {
                 key = key.then(&page.tokens);
                 (key, page.sum)
             });
+            let tokens = run.pages.iter().flat_map(|page| &page.tokens);
             Content::Run {
+                parent: run.parent,
                 pages: pages.collect(),
                 first_page: run.first_page,
+                tokens: tokens.copied().collect(),
             }
         }
         Header::Boundary(boundary) => Content::Boundary {
@@ -143,7 +147,9 @@ pub(super) fn content_of(header: Header) -> Content {
 /// The name of a file with this content: equal names, equal tokens.
 pub(super) fn file_name(content: &Content) -> String {
     match content {
-        Content::Run { first_page, pages } => {
+        Content::Run {
+            first_page, pages, ..
+        } => {
             let last = pages.last().map_or(String::new(), |(key, _)| key.short());
             format!("{first_page:06}-{last}.{RUN}")
         }

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::format::Rows;
 use super::key::{ChainKey, Checksum};
@@ -29,9 +30,13 @@ pub(super) struct CacheFile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
     Run {
+        /// Of the tokens before the first page.
+        parent: ChainKey,
         first_page: u32,
         /// The key up to the end of each page, and the checksum of the page.
         pages: Vec<(ChainKey, Checksum)>,
+        /// Those of all pages.
+        tokens: Arc<[Key]>,
     },
     Boundary {
         pages_key: ChainKey,
@@ -69,6 +74,8 @@ pub(super) struct Index {
     names: HashMap<String, FileId>,
     by_age: BTreeSet<(Tick, Reverse<u64>, FileId)>,
     pages: HashMap<ChainKey, (FileId, u32)>,
+    /// By the key of the tokens before, to see where prompts part.
+    pages_behind: HashMap<ChainKey, Vec<(FileId, u32)>>,
     /// By the key of their whole pages.
     boundaries: HashMap<ChainKey, Vec<FileId>>,
     /// Keys of pages and boundaries that are on their way to the directory.
@@ -110,10 +117,19 @@ impl Index {
         let id = FileId(self.next_id);
         self.next_id += 1;
         let depth = match &file.content {
-            Content::Run { first_page, pages } => {
+            Content::Run {
+                parent,
+                first_page,
+                pages,
+                ..
+            } => {
+                let mut before = *parent;
                 for (slot, (key, _)) in pages.iter().enumerate() {
                     // A page that is there twice is read from the newer file.
                     self.pages.insert(*key, (id, slot as u32));
+                    let behind = self.pages_behind.entry(before).or_default();
+                    behind.push((id, slot as u32));
+                    before = *key;
                 }
                 2 * u64::from(*first_page)
             }
@@ -139,11 +155,19 @@ impl Index {
         self.names.remove(&file.name);
         self.bytes -= file.bytes;
         match &file.content {
-            Content::Run { pages, .. } => {
+            Content::Run { parent, pages, .. } => {
+                let mut before = *parent;
                 for (key, _) in pages {
                     if self.pages.get(key).is_some_and(|&(holder, _)| holder == id) {
                         self.pages.remove(key);
                     }
+                    if let Some(behind) = self.pages_behind.get_mut(&before) {
+                        behind.retain(|&(holder, _)| holder != id);
+                        if behind.is_empty() {
+                            self.pages_behind.remove(&before);
+                        }
+                    }
+                    before = *key;
                 }
             }
             Content::Boundary { pages_key, .. } => {
@@ -248,6 +272,41 @@ impl Index {
         })
     }
 
+    /// How far `tokens` go along with what is stored, whether or not there is a state to go on from,
+    /// and what the prompt that goes along with them longest has behind that, if they part there.
+    /// `keys` are those of all whole pages.
+    pub(super) fn parting(
+        &self,
+        tokens: &[Key],
+        keys: &[ChainKey],
+        page_tokens: usize,
+    ) -> (usize, Option<Key>) {
+        let is_here = |key: &&ChainKey| self.pages.contains_key(key);
+        let whole = keys.iter().take_while(is_here).count();
+        let last = whole.checked_sub(1).map_or(ChainKey::ROOT, |at| keys[at]);
+        let rest = &tokens[whole * page_tokens..];
+        let along = |other: &[Key]| {
+            let same = rest.iter().zip(other).take_while(|(a, b)| a == b).count();
+            (same, other.get(same).filter(|_| same < rest.len()).copied())
+        };
+        let pages = self.pages_behind.get(&last).into_iter().flatten();
+        let pages = pages.filter_map(|&(id, slot)| match &self.file(id)?.content {
+            Content::Run { tokens, .. } => {
+                let first = slot as usize * page_tokens;
+                tokens.get(first..first + page_tokens).map(along)
+            }
+            Content::Boundary { .. } => None,
+        });
+        let tails = self.boundaries.get(&last).into_iter().flatten();
+        let tails = tails.filter_map(|&id| match &self.file(id)?.content {
+            Content::Boundary { tail, .. } => Some(along(tail)),
+            Content::Run { .. } => None,
+        });
+        let longest = pages.chain(tails).max();
+        let (same, other) = longest.unwrap_or_default();
+        (whole * page_tokens + same, other)
+    }
+
     /// Whether exactly this boundary is there.
     pub(super) fn has_boundary(&self, pages_key: ChainKey, tail: &[Key]) -> bool {
         self.boundaries.get(&pages_key).is_some_and(|here| {
@@ -306,6 +365,15 @@ impl Index {
             };
             assert_eq!(pages[*slot as usize].0, *key);
         }
+        let runs = self
+            .entries
+            .values()
+            .map(|entry| match &entry.file.content {
+                Content::Run { pages, .. } => pages.len(),
+                Content::Boundary { .. } => 0,
+            });
+        let behind = self.pages_behind.values().map(Vec::len);
+        assert_eq!(behind.sum::<usize>(), runs.sum::<usize>(), "pages of runs");
         for (key, here) in &self.boundaries {
             assert!(!here.is_empty());
             for id in here {

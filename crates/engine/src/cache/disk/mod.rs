@@ -13,6 +13,7 @@
 
 mod folder;
 mod format;
+mod gone;
 mod hit;
 mod index;
 mod key;
@@ -33,7 +34,7 @@ use std::sync::atomic::Ordering;
 pub use format::Shape;
 pub use key::Identity;
 
-use super::{BoundaryKind, Found, Key, Load, Occasion, Offer, Snapshot, Tier};
+use super::{BoundaryKind, Found, Key, Known, Load, Occasion, Offer, Snapshot, Tier};
 use crate::error::EngineError;
 use crate::open::{OpenError, OpenedModel};
 use crate::settings::EngineSettings;
@@ -328,5 +329,18 @@ impl Tier for DiskTier {
 
     fn load(&mut self, id: u64) -> Load {
         self.reader.load(id)
+    }
+
+    fn known(&self, keys: &[Key], than: usize) -> Known {
+        let page_tokens = self.store.shape.page_tokens;
+        let pages: Vec<ChainKey> = ChainKey::pages(keys, page_tokens).collect();
+        let books = self.store.books();
+        let (matched, other) = books.index.parting(keys, &pages, page_tokens);
+        Known {
+            matched,
+            other,
+            evicted: books.gone.longest(keys, &pages, page_tokens, than),
+            is_empty: books.index.bytes() == 0,
+        }
     }
 }

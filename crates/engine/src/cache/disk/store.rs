@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::folder;
 use super::format::Shape;
-use super::index::{FileId, Index, Tick};
+use super::gone::Gone;
+use super::index::{Content, FileId, Index, Tick};
 use super::key::Identity;
 use super::medium::{Medium, set_used, tick_after};
 use super::others::Others;
@@ -18,6 +19,7 @@ use super::{DiskError, DiskSettings};
 pub(super) struct Books {
     pub(super) index: Index,
     pub(super) others: Others,
+    pub(super) gone: Gone,
     last_tick: Tick,
 }
 
@@ -92,6 +94,7 @@ impl Store {
             queued_bytes: AtomicU64::new(0),
             books: Mutex::new(Books {
                 others: others.map_err(failed(&settings.folder))?,
+                gone: Gone::read(&folder, is_writer),
                 ..Books::default()
             }),
             lock,
@@ -173,11 +176,26 @@ impl Store {
             match (books.index.oldest(), books.others.oldest()) {
                 (None, None) => return false,
                 (Some((own, id)), other) if other.is_none_or(|other| own < other) => {
+                    self.note_gone(&mut books, id);
                     self.remove(&mut books, id);
                 }
                 _ => books.others.remove_oldest(),
             }
             count(&self.counters.evicted);
+        }
+    }
+
+    /// Remembers what goes for others, to tell whoever asks for it.
+    fn note_gone(&self, books: &mut Books, id: FileId) {
+        let Books { index, gone, .. } = books;
+        if let Some(Content::Boundary {
+            pages_key,
+            whole_pages,
+            tail,
+            ..
+        }) = index.file(id).map(|file| &file.content)
+        {
+            gone.note(*pages_key, *whole_pages, tail, self.shape.page_tokens);
         }
     }
 

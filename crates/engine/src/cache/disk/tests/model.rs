@@ -77,6 +77,40 @@ fn find_slowly(known: &[Known], tokens: &[Key]) -> Option<usize> {
     boundaries.filter(reachable).map(|k| k.tokens.len()).max()
 }
 
+/// For each file whose pages before are there: how many tokens are the same, and what it has next.
+fn along_slowly(known: &[Known], tokens: &[Key]) -> Vec<(usize, Option<Key>)> {
+    let here = |end: usize| known.iter().any(|k| k.holds_page(&tokens[..end]));
+    let whole = (PAGE..=tokens.len())
+        .step_by(PAGE)
+        .take_while(|&end| here(end))
+        .count()
+        * PAGE;
+    let reaches = |k: &&Known| {
+        let first = k.first_page.unwrap_or(k.tokens.len() / PAGE) * PAGE;
+        first <= whole && k.tokens.len() >= whole && k.tokens.starts_with(&tokens[..whole])
+    };
+    let page_of = |k: &Known| match k.first_page {
+        Some(_) => k.tokens[..k.tokens.len().min(whole + PAGE)].to_vec(),
+        None => k.tokens.clone(),
+    };
+    let is_close = |k: &&Known| k.first_page.is_some() || k.tokens.len() < whole + PAGE;
+    let along = known.iter().filter(reaches).filter(is_close).map(page_of);
+    along
+        .map(|other| {
+            let same = tokens
+                .iter()
+                .zip(&other)
+                .take_while(|(a, b)| a == b)
+                .count();
+            (
+                same,
+                other.get(same).filter(|_| same < tokens.len()).copied(),
+            )
+        })
+        .chain([(whole, None)])
+        .collect()
+}
+
 proptest! {
     #[test]
     fn the_index_finds_what_a_list_finds(acts in prop::collection::vec(act(), 1..60)) {
@@ -89,7 +123,12 @@ proptest! {
                     let all = keys(&tokens);
                     if from < all.len() {
                         let pages = all[from..].iter().map(|&key| (key, [0; 32])).collect();
-                        let file = file(Content::Run { first_page: from as u32, pages });
+                        let file = file(Content::Run {
+                            parent: from.checked_sub(1).map_or(ChainKey::ROOT, |at| all[at]),
+                            first_page: from as u32,
+                            pages,
+                            tokens: tokens[from * PAGE..].into(),
+                        });
                         let name = file.name.clone();
                         known.retain(|k| k.name != name);
                         let id = index.insert(file, now);
@@ -136,6 +175,12 @@ proptest! {
                 Act::Find { tokens } => {
                     let found = index.find(&tokens, PAGE);
                     prop_assert_eq!(found.map(|f| f.tokens), find_slowly(&known, &tokens));
+                    let (matched, other) = index.parting(&tokens, &keys(&tokens), PAGE);
+                    let along = along_slowly(&known, &tokens);
+                    prop_assert_eq!(matched, along.iter().map(|(same, _)| *same).max().unwrap_or(0));
+                    let others: Vec<_> = along.into_iter().filter(|(same, _)| *same == matched).map(|(_, other)| other).collect();
+                    prop_assert!(others.contains(&other) || others.is_empty() && other.is_none());
+                    prop_assert!(other.is_some() || others.iter().all(Option::is_none));
                 }
             }
             index.assert_consistent();
