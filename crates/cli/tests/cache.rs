@@ -207,3 +207,25 @@ fn drafts_that_cannot_be_made_are_refused() {
     let said = notes(&["run", "-p", "hi", "--draft-max", "9"], 2);
     assert!(said.contains("1..=8"), "{said}");
 }
+
+#[test]
+fn another_model_drafts() {
+    let tiny = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../models/tiny/tidemill-tiny.gguf"
+    );
+    let plain = ask(&["--spec", "off"]);
+    let drafted = ask(&["-md", tiny, "--spec", "model"]);
+    assert_eq!(drafted["tokens"], plain["tokens"]);
+    // What pays is measured, but the first steps always draft.
+    assert!(number(&drafted, "drafted_tokens") > 0, "{drafted}");
+    let words = |flags: &[&str], code| {
+        let mut all = vec!["run", "-p", QUESTION];
+        all.extend_from_slice(flags);
+        notes(&all, code)
+    };
+    let usage = words(&["-md", tiny, "--spec", "lookup"], 2);
+    assert!(usage.contains("--spec auto or --spec model"), "{usage}");
+    let missing = words(&["--spec", "model"], 2);
+    assert!(missing.contains("--model-draft"), "{missing}");
+}

@@ -278,3 +278,106 @@ impl DraftModel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::toy::{self, POISON, ToySize, VOCABULARY, logits_behind};
+
+    const WINDOW: usize = 6;
+    const CONTEXT: usize = 24;
+
+    fn draft_model() -> DraftModel {
+        let engine = toy::engine(ToySize {
+            page_tokens: 4,
+            pages: 12,
+            states: 2,
+            context: CONTEXT,
+        });
+        DraftModel::new(engine, VOCABULARY).with_window(WINDOW)
+    }
+
+    /// What it drafts if it has read exactly these tokens.
+    fn greedy(tokens: &[u32], depth: usize) -> Vec<u32> {
+        let mut all = tokens.to_vec();
+        for _ in 0..depth {
+            let next = argmax(&logits_behind(&all));
+            all.push(next);
+        }
+        all.split_off(tokens.len())
+    }
+
+    fn id(tokens: usize) -> SequenceId {
+        let mut engine = toy::engine(ToySize {
+            page_tokens: 4,
+            pages: 1,
+            states: tokens + 1,
+            context: 4,
+        });
+        let ids = (0..=tokens).map(|_| engine.start().unwrap());
+        ids.last().unwrap()
+    }
+
+    proptest! {
+        /// Whatever was right of its drafts, the next ones are those of the known tokens alone.
+        #[test]
+        fn nothing_stays_of_wrong_drafts(
+            prompts in prop::array::uniform2(prop::collection::vec(0..POISON, 1..20)),
+            rounds in prop::collection::vec(
+                prop::array::uniform2((0..5usize, 0..6usize, 0..POISON)), 1..30,
+            ),
+        ) {
+            let mut model = draft_model();
+            let ids = [id(0), id(1)];
+            let mut known = prompts;
+            let mut first: [Option<usize>; 2] = [None; 2];
+            ids.iter().for_each(|&id| model.begin(id));
+            for round in rounds {
+                let asked = [0, 1].map(|at| ToGuess {
+                    sequence: ids[at],
+                    tokens: &known[at],
+                    depth: round[at].0,
+                });
+                let drafts = model.guess(&asked, |_| {});
+                for at in [0, 1] {
+                    let (depth, right, chosen) = round[at];
+                    let len = known[at].len();
+                    if depth > 0 {
+                        let fits = |first: &usize| len - first + MOST_DRAFTS <= CONTEXT;
+                        let begin = first[at].filter(fits).unwrap_or(len.saturating_sub(WINDOW));
+                        first[at] = Some(begin);
+                        prop_assert_eq!(&drafts[at], &greedy(&known[at][begin..], depth));
+                    }
+                    let right = right.min(drafts[at].len());
+                    known[at].extend_from_slice(&drafts[at][..right]);
+                    known[at].push(chosen);
+                }
+                model.engine.assert_consistent();
+            }
+            ids.iter().for_each(|&id| model.forget(id));
+            let ((free, pages), (free_states, states)) = (model.engine.pages(), model.engine.states());
+            prop_assert_eq!((free, free_states), (pages, states));
+        }
+    }
+
+    #[test]
+    fn a_device_that_fails_ends_drafts_only() {
+        let mut model = draft_model();
+        let ids = [id(0), id(1)];
+        ids.iter().for_each(|&id| model.begin(id));
+        let tokens = [[1, 2, 3], [1, POISON, 3]];
+        let asked = [0, 1].map(|at| ToGuess {
+            sequence: ids[at],
+            tokens: &tokens[at],
+            depth: 2,
+        });
+        assert_eq!(model.guess(&asked, |_| {}), [[], []] as [[u32; 0]; 2]);
+        assert!(!model.follows(ids[0]));
+        model.begin(ids[0]);
+        assert!(!model.follows(ids[0]), "it is not tried again");
+        let ((free, pages), (free_states, states)) = (model.engine.pages(), model.engine.states());
+        assert_eq!((free, free_states), (pages, states));
+    }
+}

@@ -19,6 +19,18 @@ pub(crate) struct Subject {
     pub(crate) most_by_f16: f32,
 }
 
+impl Subject {
+    /// With some of its prompts: those of one part of several.
+    pub(crate) fn part(mut self, (part, of): (usize, usize)) -> Self {
+        let mut index = 0;
+        self.prompts.retain(|_| {
+            index += 1;
+            (index - 1) % of == part
+        });
+        self
+    }
+}
+
 fn folder(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
