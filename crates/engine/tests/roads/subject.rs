@@ -82,6 +82,6 @@ pub(crate) fn random(name: &str, prompts: usize) -> Subject {
         opened,
         prompts: (1..=prompts).map(prompt).collect(),
         is_random: true,
-        most_by_f16: 1e9,
+        most_by_f16: 0.005,
     }
 }
