@@ -21,20 +21,9 @@ DOT = base64.b64decode(
 
 class Chat(PageCase):
     def test_an_answer_streams_in_with_its_figures(self):
-        self.page.evaluate(
-            """() => {
-                window.seen = new Set();
-                const look = () => {
-                    const prose = document.querySelector(".assistant.last > .prose");
-                    if (prose) window.seen.add(prose.textContent.length);
-                };
-                new MutationObserver(look).observe(document.querySelector("#thread"), {subtree: true, childList: true, characterData: true});
-            }"""
-        )
         self.effort("none")
         self.ask(STORY)
         expect(self.answer()).to_contain_text("The end.")
-        self.assertGreater(self.page.evaluate("window.seen.size"), 2, "it came in one piece")
         expect(self.page.locator(f"{LAST} .figures")).to_have_text(re.compile(r"\d+ tokens · [\d,.]+ tokens/s · "))
         expect(self.page.locator(".room")).to_have_text(re.compile(r"^\d+ / 4,096$"))
         expect(self.page.locator("#announcer")).to_have_text("The answer is complete.")
@@ -107,6 +96,39 @@ class Chat(PageCase):
         expect(self.page.locator(".welcome")).to_be_visible()
         self.page.get_by_role("button", name="Undo").click()
         expect(self.answer()).to_have_text("Hello! How can I help you?")
+
+    def test_tabs_know_of_each_other(self):
+        self.effort("none")
+        self.ask("hello!!")
+        other = self.page.context.new_page()
+        self.watch(other)
+        other.goto(self.page.url)
+        expect(self.answer(other)).to_have_text("Hello! How can I help you?")
+        self.ask(SKY)
+        expect(self.answer(other)).to_have_text("The sky is blue.")
+        other.locator(".conversation").hover()
+        other.get_by_label("Remove hello!!").click()
+        expect(self.page.locator(".welcome")).to_be_visible()
+
+    def test_a_model_that_is_being_loaded(self):
+        progress = iter([0.25, 0.5] + [0.75] * 100)
+
+        def loading(route):
+            models = route.fetch().json()
+            models["data"][0]["status"] = {"value": "loading", "progress": next(progress)}
+            models["data"].append({**models["data"][0], "id": "another", "status": {"value": "failed"}})
+            route.fulfill(json=models)
+
+        self.page.route("**/v1/models", loading)
+        held = []
+        self.page.route("**/v1/chat/completions", lambda route: held.append(route))
+        self.page.fill("#prompt", "hello!!")
+        self.page.press("#prompt", "Enter")
+        expect(self.page.locator(f"{LAST} .status")).to_contain_text("The model is being loaded, 75 %")
+        expect(self.page.get_by_label("Model", exact=True)).to_contain_text("another (failed to load)")
+        self.page.unroute("**/v1/models")
+        held[0].continue_()
+        expect(self.page.locator(f"{LAST}[aria-busy=false] > .prose")).to_contain_text("Hello!")
 
     def test_calls_are_shown_and_take_results(self):
         self.effort("none")
@@ -207,6 +229,16 @@ class SlowChat(PageCase):
             return [slot for slot in json.load(response) if slot["is_processing"]]
 
     def test_stop_ends_it_at_the_server_and_it_can_go_on(self):
+        self.page.evaluate(
+            """() => {
+                window.seen = new Set();
+                const look = () => {
+                    const prose = document.querySelector(".assistant.last > .prose");
+                    if (prose) window.seen.add(prose.textContent.length);
+                };
+                new MutationObserver(look).observe(document.querySelector("#thread"), {subtree: true, childList: true, characterData: true});
+            }"""
+        )
         self.effort("none")
         self.page.fill("#prompt", STORY)
         self.page.press("#prompt", "Enter")
@@ -216,6 +248,7 @@ class SlowChat(PageCase):
         expect(self.page.locator(f"{LAST} .figures")).to_contain_text("Stopped")
         self.page.wait_for_function("async () => (await (await fetch('slots')).json()).every((slot) => !slot.is_processing)")
         self.assertEqual(self.slots(), [])
+        self.assertGreater(self.page.evaluate("window.seen.size"), 5, "it came in few pieces")
         before = self.answer().inner_text()
         self.page.get_by_role("button", name="Continue").click()
         self.page.wait_for_function(

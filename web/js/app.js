@@ -38,6 +38,7 @@ export class App extends EventTarget {
       const id = location.hash.slice(1);
       if (id !== this.current.id) this.open(id);
     });
+    this.kept.onChange((id, conversation) => this.#changedElsewhere(id, conversation));
     this.server.look();
   }
 
@@ -140,6 +141,19 @@ export class App extends EventTarget {
     this.#tell("list");
     if (this.current.id === id) this.open("");
     return () => this.adopt(conversation);
+  }
+
+  /** Another tab has changed a conversation, or removed it (null). */
+  #changedElsewhere(id, conversation) {
+    const isBusy = [...this.#running.values()].some(({ answer }) => this.conversations.get(id)?.nodes[answer.id] === answer);
+    if (isBusy) return;
+    if (conversation) this.conversations.set(id, conversation);
+    else this.conversations.delete(id);
+    this.#tell("list");
+    if (this.current.id !== id) return;
+    this.current = conversation ?? this.current;
+    if (conversation) this.#tell("opened");
+    else this.open("");
   }
 
   /** Takes in a conversation from elsewhere. */

@@ -30,9 +30,10 @@ test("emphasis, code and breaks", () => {
 
 test("formulas are not emphasis", () => {
   check(piece, [
-    ["$a_1 * b_1$", '<span class="math">a_1 * b_1</span>'],
-    ["\\(x_i\\)", '<span class="math">x_i</span>'],
-    ["$$e^{x}$$", '<span class="math">e^{x}</span>'],
+    ["$a_1 * b_1$", "<math><mrow><msub><mi>a</mi><mn>1</mn></msub><mo>∗</mo><msub><mi>b</mi><mn>1</mn></msub></mrow></math>"],
+    ["\\(x_i\\)", "<math><msub><mi>x</mi><mi>i</mi></msub></math>"],
+    ["$$e^{x}$$", '<math display="block"><msup><mi>e</mi><mi>x</mi></msup></math>'],
+    ["$\\odd_1$ _a_", '<span class="math">\\odd_1</span> <em>a</em>'],
     ["from $5 to $6", "from $5 to $6"],
     ["$5-$6", "$5-$6"],
   ]);
@@ -69,6 +70,9 @@ test("blocks", () => {
     ["````\n```\n````", "<code-block>```</code-block>"],
     ["> a\n> b\nlazy\n\nc", "<blockquote><p>a<br>b<br>lazy</p></blockquote><p>c</p>"],
     ["#hash", "<p>#hash</p>"],
+    ["$$\nx\n- 1\n$$\nb", '<p><math display="block"><mrow><mi>x</mi><mo>−</mo><mn>1</mn></mrow></math></p><p>b</p>'],
+    ["\\[ y \\]", '<p><math display="block"><mi>y</mi></math></p>'],
+    ["$$ open", "<p>$$ open</p>"],
   ]);
 });
 

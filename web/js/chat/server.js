@@ -4,6 +4,7 @@ import { Kind } from "../net/failure.js";
 
 const CALM_MS = 20_000;
 const WORRIED_MS = 2500;
+const LOADING_MS = 700;
 
 /** How the server stands. */
 export const Standing = Object.freeze({ unknown: "unknown", ready: "ready", key: "key", away: "away" });
@@ -36,13 +37,20 @@ export class Server extends EventTarget {
     } catch (error) {
       this.#stand(error.kind === Kind.key ? Standing.key : Standing.away, error.message);
     }
-    const wait = this.standing === Standing.away ? WORRIED_MS : CALM_MS;
+    const isLoading = this.models.some(({ status }) => status?.value === "loading");
+    const wait = this.standing === Standing.away ? WORRIED_MS : isLoading ? LOADING_MS : CALM_MS;
     this.#timer = setTimeout(() => (document.hidden ? undefined : this.look()), wait);
   }
 
   /** The model of this name, else the first. */
   model(name) {
     return this.models.find(({ id }) => id === name) ?? this.models[0] ?? null;
+  }
+
+  /** How far a model is loaded, from 0 to 1; null when it is, or when nobody knows. */
+  loading(name) {
+    const status = this.model(name)?.status;
+    return status?.value === "loading" ? (status.progress ?? 0) : null;
   }
 
   /** Whether a model takes images. */

@@ -3,6 +3,7 @@
 // HTML is text here. Indented text is a paragraph, not code: models indent by accident more often than on purpose.
 
 import { inline } from "./inline.js";
+import { formula } from "./math.js";
 import { readTable } from "./table.js";
 
 const HEADING = /^ {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$/;
@@ -11,6 +12,8 @@ const FENCE = /^([ \t]*)(`{3,}(?=[^`]*$)|~{3,})[ \t]*(.*)$/;
 const QUOTE = /^ {0,3}>[ ]?/;
 const ITEM = /^([ \t]*)([-*+]|\d{1,9}[.)])(?:([ \t]+)|$)/;
 const UNDERLINE = /^ {0,3}(=+|-+)[ \t]*$/;
+/** A formula on lines of its own. */
+const FORMULA = /^[ \t]*(\$\$|\\\[)(.*)$/;
 const DEEPEST = 16;
 
 /**
@@ -56,7 +59,24 @@ function block(lines, at, depth) {
   if (RULE.test(line)) return { node: { tag: "hr", kids: [] }, end: at + 1 };
   if (depth < DEEPEST && QUOTE.test(line)) return quote(lines, at, depth);
   if (depth < DEEPEST && ITEM.test(line)) return list(lines, at, depth);
-  return readTable(lines, at) ?? paragraph(lines, at);
+  return readTable(lines, at) ?? formulaBlock(lines, at) ?? paragraph(lines, at);
+}
+
+function formulaBlock(lines, at) {
+  const found = FORMULA.exec(lines[at]);
+  if (!found) return null;
+  const close = found[1] === "$$" ? "$$" : "\\]";
+  const text = [found[2]];
+  let end = at;
+  while (!text.at(-1).includes(close)) {
+    end += 1;
+    if (end >= lines.length || !lines[end].trim()) return null;
+    text.push(lines[end]);
+  }
+  // What stands behind it makes it part of a paragraph.
+  if (!text.at(-1).trimEnd().endsWith(close)) return null;
+  const source = text.join("\n").trimEnd().slice(0, -close.length);
+  return source.trim() && !source.includes(close) ? { node: { tag: "p", kids: [formula(source, true)] }, end: end + 1 } : null;
 }
 
 function fenced(lines, at) {

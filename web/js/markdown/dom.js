@@ -8,7 +8,14 @@ const TAGS = new Set([
   "p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "hr", "br", "em", "strong", "del", "code",
   "a", "span", "div", "table", "thead", "tbody", "tr", "th", "td",
 ]);
-const ATTRIBUTES = new Set(["class", "href", "start", "tabindex"]);
+const MATH_TAGS = new Set([
+  "math", "mrow", "mi", "mn", "mo", "mtext", "mspace", "mfrac", "msqrt", "mroot", "msup", "msub", "msubsup", "mover",
+  "munder", "munderover", "mtable", "mtr", "mtd",
+]);
+const MATH = "http://www.w3.org/1998/Math/MathML";
+const ATTRIBUTES = new Set([
+  "class", "href", "start", "tabindex", "display", "mathvariant", "stretchy", "linethickness", "width", "lspace", "rspace",
+]);
 const shown = new WeakMap();
 
 /**
@@ -52,7 +59,9 @@ function patch(parent, element, before, after) {
 function make(node) {
   if (typeof node === "string") return document.createTextNode(node);
   if (node.tag === "code-block") return codeBlock(node);
-  const element = document.createElement(TAGS.has(node.tag) ? node.tag : "span");
+  const element = MATH_TAGS.has(node.tag)
+    ? document.createElementNS(MATH, node.tag)
+    : document.createElement(TAGS.has(node.tag) ? node.tag : "span");
   setAttributes(element, node.attrs, undefined);
   for (const kid of node.kids) element.append(make(kid));
   return element;

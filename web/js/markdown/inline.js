@@ -4,6 +4,7 @@
 // element is decided in dom.js.
 
 import { safeAddress } from "./links.js";
+import { formula } from "./math.js";
 
 const ESCAPABLE = /[!-/:-@[-`{-~]/;
 const WORD = /[\p{L}\p{N}]/u;
@@ -49,7 +50,7 @@ const SPECIAL = new Set("\\`*_~[!<\n$hH");
 function special(text, at, depth) {
   switch (text[at]) {
     case "\\":
-      return math(text, at, "\\(", "\\)") ?? math(text, at, "\\[", "\\]") ?? escape(text, at);
+      return math(text, at, "\\(", "\\)", false) ?? math(text, at, "\\[", "\\]", true) ?? escape(text, at);
     case "`":
       return code(text, at);
     case "*":
@@ -57,7 +58,7 @@ function special(text, at, depth) {
     case "~":
       return run(text, at);
     case "$":
-      return math(text, at, "$$", "$$") ?? dollars(text, at);
+      return math(text, at, "$$", "$$", true) ?? dollars(text, at);
     case "!":
       return text[at + 1] === "[" ? link(text, at + 1, depth) : null;
     case "[":
@@ -96,22 +97,17 @@ function skip(text, at, char) {
   return at;
 }
 
-/** Formulas are shown as they are written, but nothing in them is emphasis. */
-function math(text, at, open, end) {
+function math(text, at, open, end, isBlock) {
   if (!text.startsWith(open, at)) return null;
   const close = text.indexOf(end, at + open.length);
   if (close < at + open.length + 1) return null;
-  return { node: formula(text.slice(at + open.length, close)), end: close + end.length };
+  return { node: formula(text.slice(at + open.length, close), isBlock), end: close + end.length };
 }
 
 /** `$x_1$`, but not the prices in `from $5 to $6`. */
 function dollars(text, at) {
   const found = /^\$(?![\s$])((?:[^$\\\n]|\\.)*[^\s$\\])\$(?!\d)/.exec(text.slice(at, at + 400));
-  return found && { node: formula(found[1]), end: at + found[0].length };
-}
-
-function formula(source) {
-  return { tag: "span", attrs: { class: "math" }, kids: [source.trim()] };
+  return found && { node: formula(found[1], false), end: at + found[0].length };
 }
 
 function link(text, at, depth) {

@@ -18,6 +18,7 @@ export async function openConversations(factory = globalThis.indexedDB) {
 
 class Kept {
   isLasting = true;
+  #others = new BroadcastChannel(DATABASE);
 
   constructor(database) {
     this.database = database;
@@ -32,10 +33,20 @@ class Kept {
 
   async put(conversation) {
     await done(this.#table("readwrite").put(conversation));
+    this.#others.postMessage(conversation.id);
   }
 
   async remove(id) {
     await done(this.#table("readwrite").delete(id));
+    this.#others.postMessage(id);
+  }
+
+  /** Tells of what other tabs change: the id, and the conversation or null. */
+  onChange(tell) {
+    this.#others.onmessage = async ({ data: id }) => {
+      const found = await done(this.#table("readonly").get(id));
+      tell(id, found && isSound(found) ? found : null);
+    };
   }
 
   #table(mode) {
@@ -58,6 +69,8 @@ class Passing {
   async remove(id) {
     this.#found.delete(id);
   }
+
+  onChange() {}
 }
 
 function done(request) {

@@ -59,7 +59,7 @@ export class AssistantMessage {
     }
     this.calls.update(node.calls, !isLive && isLast && node.calls.length > 0);
     this.status.element.hidden = !isLive;
-    if (isLive) this.status.update(node, this.app.running());
+    if (isLive) this.#drawStatus(this.app.running());
     this.#drawError();
     this.foot.hidden = isLive;
     this.branches.update(branch);
@@ -71,8 +71,12 @@ export class AssistantMessage {
 
   /** Time has passed. */
   tick(generation) {
-    this.status.update(this.node, generation);
+    this.#drawStatus(generation);
     this.#drawThinking(true);
+  }
+
+  #drawStatus(generation) {
+    this.status.update(this.node, generation, this.app.server.loading(this.node.model));
   }
 
   #drawThinking(isLive) {

@@ -9,7 +9,7 @@ import { icon } from "./icons.js";
 export class Bar {
   constructor(app, place, { sidebar, panel }) {
     this.app = app;
-    this.title = h("h2", { class: "title" });
+    this.title = h("h1", { class: "title" });
     this.dot = h("span", { class: "dot", "aria-hidden": "true" });
     this.name = h("span", { class: "model-name" });
     const change = () => app.settings.set("model", this.models.value);
@@ -36,7 +36,7 @@ export class Bar {
 
   #drawTitle() {
     const { title } = this.app.current ?? {};
-    setText(this.title, title ?? "");
+    setText(this.title, title || "New conversation");
     document.title = title ? `${title} · Tidemill` : "Tidemill";
   }
 
@@ -50,9 +50,10 @@ export class Bar {
     this.name.hidden = hasChoice;
     setText(this.name, words[standing] ?? chosen?.id ?? "");
     if (!hasChoice) return;
-    const ids = models.map(({ id }) => id);
-    if ([...this.models.options].map(({ value }) => value).join("\n") !== ids.join("\n")) {
-      this.models.replaceChildren(...ids.map((id) => h("option", { value: id }, id)));
+    const shown = JSON.stringify(models.map(({ id, status }) => [id, standOf(status)]));
+    if (this.models.dataset.shown !== shown) {
+      this.models.dataset.shown = shown;
+      this.models.replaceChildren(...models.map(({ id, status }) => h("option", { value: id }, `${id}${standOf(status)}`)));
     }
     this.models.value = chosen.id;
   }
@@ -67,4 +68,9 @@ export class Bar {
     this.theme.title = isNight ? "Light" : "Dark";
     this.theme.setAttribute("aria-label", this.theme.title);
   }
+}
+
+/** What is to be known of a model before it is chosen. */
+function standOf(status) {
+  return { loading: " (loading)", failed: " (failed to load)" }[status?.value] ?? "";
 }

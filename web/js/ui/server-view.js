@@ -119,5 +119,5 @@ export class ServerView {
 }
 
 function group(title, ...kids) {
-  return h("section", { class: "group" }, h("h3", {}, title), ...kids);
+  return h("section", { class: "group" }, h("h2", {}, title), ...kids);
 }

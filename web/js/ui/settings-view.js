@@ -137,7 +137,7 @@ export class SettingsView {
 }
 
 function group(title, ...kids) {
-  return h("section", { class: "group" }, h("h3", {}, title), ...kids);
+  return h("section", { class: "group" }, h("h2", {}, title), ...kids);
 }
 
 function labelled(label, field, hint, kind = "") {

@@ -66,7 +66,7 @@ export class Sidebar {
       .sort((a, b) => b.updated - a.updated);
     const groups = groupBy(found, age);
     const sections = [...groups].map(([name, conversations]) =>
-      h("section", {}, h("h3", {}, name), h("ul", {}, conversations.map((conversation) => this.#item(conversation)))),
+      h("section", {}, h("h2", {}, name), h("ul", {}, conversations.map((conversation) => this.#item(conversation)))),
     );
     const nothing = wanted ? "Nothing found." : "Conversations are kept in this browser only.";
     this.list.replaceChildren(...(sections.length ? sections : [h("p", { class: "hint" }, nothing)]));

@@ -11,8 +11,9 @@ export class Status {
     this.element = h("div", { class: "status" }, h("span", { class: "pulse", "aria-hidden": "true" }), this.words, this.track);
   }
 
-  update(answer, generation) {
-    setText(this.words, wordsFor(answer, generation));
+  /** `loading` is how far the model is, from 0 to 1, or null when it is there. */
+  update(answer, generation, loading = null) {
+    setText(this.words, wordsFor(answer, generation, loading));
     const { progress } = answer;
     this.track.hidden = answer.state !== State.reading || !progress;
     if (this.track.hidden) return;
@@ -22,9 +23,11 @@ export class Status {
   }
 }
 
-function wordsFor(answer, generation) {
+function wordsFor(answer, generation, loading) {
   const waited = duration(Date.now() - answer.asked);
-  if (answer.state === State.waiting) return `Waiting, ${waited}`;
+  if (answer.state === State.waiting) {
+    return loading === null ? `Waiting, ${waited}` : `The model is being loaded, ${Math.round(100 * loading)} %`;
+  }
   if (answer.state === State.reading) {
     const { processed, total, cache } = answer.progress;
     const cached = cache > 0 ? `, ${count(cache)} cached` : "";

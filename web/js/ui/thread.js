@@ -1,6 +1,6 @@
 // The messages that are shown.
 
-import { isRunning } from "../chat/answer.js";
+import { isRunning, State } from "../chat/answer.js";
 import { path, siblings } from "../chat/tree.js";
 import { AssistantMessage } from "./assistant.js";
 import { iconButton } from "./button.js";
@@ -12,6 +12,8 @@ import { welcome } from "./welcome.js";
 const KINDS = { user: UserMessage, assistant: AssistantMessage, tool: ToolMessage };
 /** So near the end a reader follows what comes. */
 const NEAR_PX = 80;
+/** After so long without a sign it is worth asking whether the model is still being loaded. */
+const PATIENCE_MS = 1500;
 
 /** Shows the path through the conversation and keeps it up to date, once a frame at most. */
 export class Thread {
@@ -19,6 +21,8 @@ export class Thread {
   #dirty = new Set();
   #frame = 0;
   #follows = true;
+  /** When the answer was asked for that the server was last asked about. */
+  #asked = 0;
 
   constructor(app, place, announcer) {
     Object.assign(this, { app, place, announcer });
@@ -88,7 +92,13 @@ export class Thread {
 
   #tick() {
     const running = this.app.running();
-    if (running) this.#views.get(running.answer.id)?.tick(running);
+    if (!running) return;
+    const { answer } = running;
+    this.#views.get(answer.id)?.tick(running);
+    if (answer.state === State.waiting && Date.now() - answer.asked > PATIENCE_MS && this.#asked !== answer.asked) {
+      this.#asked = answer.asked;
+      this.app.server.look();
+    }
   }
 
   #announce(node) {

@@ -18,5 +18,5 @@ export function welcome(app) {
   const offers = prompts.map((text) =>
     h("li", {}, h("button", { type: "button", class: "offer", on: { click: () => !app.running() && app.send(text) } }, text)),
   );
-  return h("div", { class: "welcome" }, mark(), h("h1", {}, "What shall we work on?"), h("p", { class: "facts" }, facts), h("ul", { class: "offers" }, offers));
+  return h("div", { class: "welcome" }, mark(), h("h2", {}, "What shall we work on?"), h("p", { class: "facts" }, facts), h("ul", { class: "offers" }, offers));
 }

@@ -35,6 +35,8 @@ pub(super) const FILES: &[(&str, &[u8])] = &[
     file!("js/markdown/inline.js"),
     file!("js/markdown/links.js"),
     file!("js/markdown/live.js"),
+    file!("js/markdown/math-symbols.js"),
+    file!("js/markdown/math.js"),
     file!("js/markdown/table.js"),
     file!("js/net/api.js"),
     file!("js/net/failure.js"),

@@ -185,6 +185,15 @@ mod tests {
     }
 
     #[test]
+    fn modules_are_asked_for_at_once() {
+        let index = FILES.iter().find(|(path, _)| *path == INDEX).unwrap().1;
+        let index = std::str::from_utf8(index).unwrap();
+        for (path, _) in FILES.iter().filter(|(path, _)| path.starts_with("js/")) {
+            assert!(index.contains(&format!("\"page/{path}\"")), "{path}");
+        }
+    }
+
+    #[test]
     fn files_are_sent_as_browsers_want_them() {
         let page = Page::new();
         let mut asked = HeaderMap::new();
