@@ -162,6 +162,14 @@ class Chat(PageCase):
         self.assertEqual({name: body.get(name) for name in wanted}, wanted)
         self.assertNotIn("top_p", body)
 
+    def test_long_messages_are_shown_in_part(self):
+        self.script({"content": "I see."})
+        self.ask("line\n" * 60)
+        typed = self.page.locator(".typed")
+        folded = typed.bounding_box()["height"]
+        self.page.get_by_role("button", name="Show all").click()
+        self.assertGreater(typed.bounding_box()["height"], 2 * folded)
+
     def test_keys(self):
         self.effort("none")
         self.page.locator("body").click(position={"x": 700, "y": 300})

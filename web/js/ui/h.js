@@ -34,6 +34,11 @@ export function count(number) {
   return Math.round(number).toLocaleString("en");
 }
 
+/** So many of something: `1 answer`, `2 answers`. */
+export function several(number, what) {
+  return `${count(number)} ${what}${Math.round(number) === 1 ? "" : "s"}`;
+}
+
 /** Bytes in a unit that fits. */
 export function bytes(number) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];

@@ -2,7 +2,7 @@
 
 import { label, readFigures } from "../net/prometheus.js";
 import { usedTokens } from "./composer.js";
-import { bytes, count, h, setText } from "./h.js";
+import { bytes, count, h, setText, several } from "./h.js";
 import { Meter } from "./meter.js";
 import { Sparkline } from "./sparkline.js";
 
@@ -80,7 +80,7 @@ export class ServerView {
     const tokens = Number(label(page, "vllm:cache_config_info", "block_size") ?? 1);
     const [pages, held, cached] = [of("tidemill:pages"), of("tidemill:pages_held"), of("tidemill:pages_cached")];
     const entries = of("tidemill:cache_entries");
-    const kept = entries ? `, ${count(entries)} cached prompts (${bytes(of("tidemill:cache_bytes"))})` : "";
+    const kept = entries ? `, ${several(entries, "cached prompt")} (${bytes(of("tidemill:cache_bytes"))})` : "";
     this.memory.update([held, cached], pages, `${count((held + cached) * tokens)} of ${count(pages * tokens)} tokens${kept}`);
     const [hits, queries] = [of("vllm:prefix_cache_hits_total"), of("vllm:prefix_cache_queries_total")];
     this.hits.update([hits], queries, `${count(hits)} of ${count(queries)}`);
@@ -107,7 +107,7 @@ export class ServerView {
       ["Name", model.id],
       ["Context", `${count(model.context_length ?? 0)} tokens${model.meta?.n_ctx_train > model.context_length ? `, trained for ${count(model.meta.n_ctx_train)}` : ""}`],
       ["Files", model.meta?.size ? bytes(model.meta.size) : ""],
-      ["At once", props?.total_slots ? `${props.total_slots} answers` : ""],
+      ["At once", props?.total_slots ? several(props.total_slots, "answer") : ""],
       ["From", props?.model_path ?? ""],
       ["Server", props?.build_info ?? ""],
     ].filter(([, value]) => value);

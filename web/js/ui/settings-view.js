@@ -53,7 +53,7 @@ export class SettingsView {
   #conversation() {
     const set = (name) => (event) => this.app.setFrame(name, event.target.value);
     this.system = h("textarea", { class: "field", rows: "3", placeholder: "Such as: answer briefly, in German.", on: { input: set("system") } });
-    this.tools = h("textarea", { class: "field mono", rows: "3", spellcheck: "false", placeholder: "A JSON list of functions", on: { input: set("tools") } });
+    this.tools = h("textarea", { class: "field mono", rows: "5", spellcheck: "false", placeholder: "A JSON list of functions", on: { input: set("tools") } });
     this.tools.addEventListener("input", () => this.#judgeTools());
     this.fault = h("p", { class: "fault", role: "alert" });
     const fill = () => {

@@ -1,7 +1,7 @@
 // What an answer in the making is doing: waiting, reading the prompt, thinking, writing; and how fast.
 
 import { State } from "../chat/answer.js";
-import { count, duration, h, setText } from "./h.js";
+import { count, duration, h, setText, several } from "./h.js";
 
 export class Status {
   constructor() {
@@ -35,5 +35,5 @@ function wordsFor(answer, generation, loading) {
   }
   const rate = generation?.pace.rate();
   const speed = rate ? `${rate < 10 ? rate.toFixed(1) : count(rate)} tokens/s` : "";
-  return [`${count(answer.pieces)} tokens`, speed].filter(Boolean).join(" · ");
+  return [several(answer.pieces, "token"), speed].filter(Boolean).join(" · ");
 }

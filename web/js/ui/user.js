@@ -7,13 +7,18 @@ import { copyButton } from "./copy.js";
 import { growing } from "./growing.js";
 import { h } from "./h.js";
 
+/** Longer messages are shown in part. */
+const LONG_CHARS = 1800;
+const LONG_LINES = 24;
+
 export class UserMessage {
   constructor(app, node) {
     this.app = app;
     this.node = node;
     this.branches = new Branches((by) => app.step(node.id, by));
     const images = imagesOf(node).map((url) => h("img", { src: url, alt: "Attached image" }));
-    this.body = h("div", { class: "bubble" }, images.length > 0 && h("div", { class: "images" }, images), h("div", { class: "typed" }, textOf(node)));
+    const typed = h("div", { class: "typed" }, textOf(node));
+    this.body = h("div", { class: "bubble" }, images.length > 0 && h("div", { class: "images" }, images), typed, isLong(textOf(node)) && unfolding(typed));
     this.actions = h("div", { class: "actions" },
       this.branches.element,
       iconButton("edit", "Edit", () => this.edit(), { data: { act: "edit" } }),
@@ -58,4 +63,19 @@ export class UserMessage {
     field.focus();
     field.setSelectionRange(field.value.length, field.value.length);
   }
+}
+
+function isLong(text) {
+  return text.length > LONG_CHARS || text.split("\n", LONG_LINES + 1).length > LONG_LINES;
+}
+
+/** Folds a text, and gives the button that unfolds it. */
+function unfolding(typed) {
+  typed.classList.add("folded");
+  const toggle = button("Show all", () => {
+    const isFolded = typed.classList.toggle("folded");
+    toggle.textContent = isFolded ? "Show all" : "Show less";
+    toggle.setAttribute("aria-expanded", String(!isFolded));
+  }, { class: "button small", "aria-expanded": "false" });
+  return toggle;
 }
