@@ -1,18 +1,29 @@
 //! What can be typed, and which command it starts.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
-use crate::{bench, convert, dashes, exit, inspect, logits, output, run, serve, synth, tokenize};
+use crate::{
+    bench, convert, dashes, exit, foreign, inspect, logits, output, run, serve, synth, tokenize,
+};
 
 /// Runs the Qwen3.5 family of language models on the machine you have.
 #[derive(Debug, Parser)]
-#[command(name = "tidemill", version, after_help = exit::HELP, max_term_width = 100)]
+#[command(
+    name = "tidemill",
+    version,
+    after_help = exit::HELP,
+    max_term_width = 100,
+    // What was typed last counts, so that flags can be put behind those of a script or a profile.
+    args_override_self = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -25,7 +36,7 @@ struct Cli {
 enum Command {
     /// Talk to a model: answer one prompt, or hold a conversation.
     Run(Box<run::RunArgs>),
-    /// Serve a model over HTTP to the programs that speak OpenAI's API.
+    /// Serve models over HTTP to the programs that speak OpenAI's, Anthropic's or Ollama's API.
     Serve(Box<serve::ServeArgs>),
     /// Write the logits after every token of a prompt.
     Logits(logits::LogitsArgs),
@@ -144,10 +155,49 @@ impl Global {
     }
 }
 
+/// What was typed, in the form that the parser reads.
+fn typed(tell: impl FnMut(&str)) -> Vec<OsString> {
+    foreign::taken_out(dashes::doubled(std::env::args_os()).into_iter(), tell)
+}
+
+/// What `serve` was told, with further flags behind what was typed.
+///
+/// # Errors
+/// When a flag makes no sense.
+pub(crate) fn serve_with(flags: Vec<OsString>) -> Result<serve::ServeArgs, clap::Error> {
+    let mut args = typed(|_| {});
+    args.extend(flags);
+    match Cli::try_parse_from(args)?.command {
+        Command::Serve(args) => Ok(*args),
+        _ => Err(clap::Error::new(ErrorKind::InvalidSubcommand)),
+    }
+}
+
+/// The error with the nearest of all flags that would have been understood, those that mean nothing
+/// here among them.
+fn suggesting(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let typed = typed.trim_start_matches('-').to_owned();
+    let cli = Cli::command();
+    let args = std::iter::once(&cli)
+        .chain(cli.get_subcommands())
+        .flat_map(clap::Command::get_arguments);
+    let longs = args.filter_map(clap::Arg::get_long);
+    let near = foreign::nearest(&typed, longs.chain(foreign::names()));
+    if let (Some(near), ErrorKind::UnknownArgument) = (near, error.kind()) {
+        let near = ContextValue::String(format!("--{near}"));
+        error.insert(ContextKind::SuggestedArg, near);
+    }
+    error
+}
+
 /// Runs the command that was typed.
 pub(crate) fn main() -> ExitCode {
     // For help, version and mistakes clap prints what is to be said and ends with 0 or 2.
-    let Cli { command, global } = Cli::parse_from(dashes::doubled(std::env::args_os()));
+    let Cli { command, global } =
+        Cli::try_parse_from(typed(output::note)).unwrap_or_else(|error| suggesting(error).exit());
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::from(global.log_level))
         .with_writer(std::io::stderr)
@@ -171,7 +221,6 @@ pub(crate) fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_sound() {

@@ -1,7 +1,7 @@
 //! What every command that computes understands: which model, where, with how much memory.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -13,15 +13,20 @@ use tensor::Reference;
 
 use crate::args::Global;
 use crate::exit::Failure;
+use crate::hub;
 use crate::output;
 use crate::rope::RopeArgs;
 
 /// Which model.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 pub(crate) struct ModelArgs {
     /// A GGUF file, any part of a split one, or the folder of a Hugging Face checkpoint.
     #[arg(short, long, value_name = "PATH", env = "TIDEMILL_MODEL")]
     pub(crate) model: Option<PathBuf>,
+    /// A model that other programs have downloaded from Hugging Face, such as user/model:Q4_K_M: it is
+    /// looked for in their caches [short: -hf].
+    #[arg(long, value_name = "NAME", alias = "hf")]
+    pub(crate) hf_repo: Option<String>,
     /// Where to compute.
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub(crate) backend: Backend,
@@ -32,7 +37,7 @@ pub(crate) struct ModelArgs {
 }
 
 /// How a model's files come into memory.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 pub(crate) struct LoadArgs {
     /// Keep the model from being swapped out or dropped from memory.
     #[arg(long)]
@@ -91,7 +96,7 @@ impl From<CacheType> for DType {
 }
 
 /// Memory for keys and values.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 pub(crate) struct CacheArgs {
     /// How keys are kept.
     #[arg(
@@ -120,6 +125,26 @@ impl CacheArgs {
     }
 }
 
+/// The threads that compute; started when they are first needed.
+pub(crate) struct Threads {
+    count: usize,
+    pool: OnceLock<Arc<cpu::Pool>>,
+}
+
+impl Threads {
+    pub(crate) fn new(global: &Global) -> Self {
+        Self {
+            count: global.threads().get(),
+            pool: OnceLock::new(),
+        }
+    }
+
+    fn pool(&self) -> Arc<cpu::Pool> {
+        let pool = || Arc::new(cpu::Pool::new(self.count));
+        Arc::clone(self.pool.get_or_init(pool))
+    }
+}
+
 /// A model that computes.
 pub(crate) struct Loaded {
     pub(crate) engine: Engine,
@@ -141,11 +166,13 @@ impl Device {
         self.backend.numerics()
     }
 
-    /// Loads a model, with progress on a terminal's stderr.
+    /// Loads a model, with progress on a terminal's stderr. `progress` is told the parts done and
+    /// their number too.
     pub(crate) fn load(
         &self,
         opened: &mut OpenedModel,
         settings: &EngineSettings,
+        progress: &dyn Fn(usize, usize),
     ) -> anyhow::Result<Engine> {
         if let Some(pool) = &self.pool {
             opened.bring_into_memory(self.options, pool)?;
@@ -154,6 +181,7 @@ impl Device {
         let engine = opened.load(self.backend.clone(), settings, |done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
+            progress(done, total);
         });
         bar.finish_and_clear();
         Ok(engine?)
@@ -161,10 +189,21 @@ impl Device {
 }
 
 impl ModelArgs {
+    /// Where the model is that was named, if one was.
+    ///
+    /// # Errors
+    /// When it is one of Hugging Face's, and was not downloaded.
+    pub(crate) fn path(&self) -> Result<Option<PathBuf>, Failure> {
+        match &self.hf_repo {
+            Some(name) => hub::find(name).map(Some),
+            None => Ok(self.model.clone()),
+        }
+    }
+
     /// Reads the headers of the model that was named, or of the one inside the program.
     pub(crate) fn open(&self) -> anyhow::Result<OpenedModel> {
-        let mut opened = match &self.model {
-            Some(path) => OpenedModel::open(path)?,
+        let mut opened = match self.path()? {
+            Some(path) => OpenedModel::open(&path)?,
             None => crate::embedded::open()?,
         };
         self.rope.apply(&mut opened.config)?;
@@ -178,10 +217,23 @@ impl ModelArgs {
         global: &Global,
         settings: &EngineSettings,
     ) -> anyhow::Result<Loaded> {
+        let threads = Threads::new(global);
+        self.load_on(&threads, opened, settings, &|_, _| {})
+    }
+
+    /// The same, on threads that several models share. `progress` is told the parts done and their
+    /// number too.
+    pub(crate) fn load_on(
+        &self,
+        threads: &Threads,
+        opened: &mut OpenedModel,
+        settings: &EngineSettings,
+        progress: &dyn Fn(usize, usize),
+    ) -> anyhow::Result<Loaded> {
         let (backend, pool) = match self.backend {
             Backend::Reference => (BackendChoice::Reference(Reference::default()), None),
             Backend::Cpu => {
-                let pool = Arc::new(cpu::Pool::new(global.threads().get()));
+                let pool = threads.pool();
                 let cpu = cpu::Cpu::new(Arc::clone(&pool))?;
                 (BackendChoice::Cpu(cpu), Some(pool))
             }
@@ -191,7 +243,7 @@ impl ModelArgs {
             pool,
             options: self.load.options(),
         };
-        let engine = device.load(opened, settings)?;
+        let engine = device.load(opened, settings, progress)?;
         Ok(Loaded { engine, device })
     }
 }

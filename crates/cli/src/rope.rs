@@ -6,7 +6,7 @@ use model::{Config, Yarn};
 use crate::exit::Failure;
 
 /// How positions are stretched.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, PartialEq, Args)]
 pub(crate) struct RopeArgs {
     /// Stretch positions to longer contexts than the model was trained for.
     #[arg(long, value_name = "HOW")]

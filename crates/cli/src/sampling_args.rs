@@ -11,7 +11,7 @@ use text::Tokenizer;
 use crate::exit::Failure;
 
 /// Flags of the sampler.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SamplingArgs {
     /// Values to start from.
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = Base::parser())]

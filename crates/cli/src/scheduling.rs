@@ -15,7 +15,7 @@ use crate::speculation::SpeculationArgs;
 use crate::{output, size};
 
 /// Flags of the scheduler.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 pub(crate) struct SchedulingArgs {
     /// Tokens that go through the model in one step, of all requests together.
     #[arg(short, long, value_name = "N", default_value_t = 512,

@@ -12,7 +12,7 @@ use crate::exit::Failure;
 use crate::model_args::Loaded;
 
 /// Flags of speculation. Drafts never change an answer.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub(crate) struct SpeculationArgs {
     /// Where drafts come from; they change the speed, never the answer.
     #[arg(long, value_name = "HOW", default_value = "auto", alias = "spec-type")]
@@ -102,7 +102,7 @@ impl SpeculationArgs {
         let mut drafter = Speculation::new(&loaded.engine, hidden_size, speculation, clock);
         if let Some(mut draft) = draft {
             let settings = DraftModel::engine_settings(settings);
-            let engine = loaded.device.load(&mut draft, &settings)?;
+            let engine = loaded.device.load(&mut draft, &settings, &|_, _| {})?;
             let vocabulary = opened.config.vocab_size;
             drafter = drafter.with_model(DraftModel::new(engine, vocabulary));
         }

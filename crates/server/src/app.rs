@@ -1,6 +1,7 @@
 //! What every handler can reach.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
@@ -8,42 +9,47 @@ use tokio::sync::Semaphore;
 use crate::answer::Answer;
 use crate::ask::Ask;
 use crate::config::Config;
-use crate::error::ApiError;
-use crate::model::ServedModel;
-use crate::worker::Worker;
+use crate::error::{ApiError, ErrorKind};
+use crate::models::{Lease, Registry};
 
 /// The server's state.
 pub(crate) struct App {
-    model: Arc<ServedModel>,
-    worker: Worker,
+    models: Arc<Registry>,
     config: Config,
     /// How many requests are rendered and encoded at once.
     preparing: Semaphore,
     started: SystemTime,
+    /// The model of the start is still being loaded.
+    is_starting: AtomicBool,
 }
 
 impl App {
-    pub(crate) fn new(model: ServedModel, worker: Worker, config: Config) -> Self {
+    pub(crate) fn new(models: Arc<Registry>, config: Config) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            model: Arc::new(model),
-            worker,
+            models,
             config,
             preparing: Semaphore::new(cores),
             started: SystemTime::now(),
+            is_starting: AtomicBool::new(false),
         }
     }
 
-    pub(crate) fn model(&self) -> &Arc<ServedModel> {
-        &self.model
-    }
-
-    pub(crate) fn worker(&self) -> &Worker {
-        &self.worker
+    pub(crate) fn models(&self) -> &Arc<Registry> {
+        &self.models
     }
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Whether the model of the start is still being loaded.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.is_starting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_starting(&self, is_starting: bool) {
+        self.is_starting.store(is_starting, Ordering::Relaxed);
     }
 
     /// When the server was started, in seconds of the epoch.
@@ -51,18 +57,27 @@ impl App {
         seconds(self.started)
     }
 
-    /// Gives a request to the engine.
+    /// The use of the model of this name; waits while it is loaded.
+    ///
+    /// # Errors
+    /// When no model has the name, or it cannot be loaded.
+    pub(crate) async fn lease(&self, name: Option<&str>) -> Result<Lease, ApiError> {
+        let place = self.models.find(name)?;
+        Arc::clone(&self.models).lease(place).await
+    }
+
+    /// Gives a request to a model's engine.
     ///
     /// # Errors
     /// When it makes no sense, does not fit, or too much is waiting.
-    pub(crate) async fn ask(&self, ask: Ask) -> Result<Answer, ApiError> {
+    pub(crate) async fn ask(&self, lease: &Lease, ask: Ask) -> Result<Answer, ApiError> {
         let choices = ask.choices;
-        let model = Arc::clone(&self.model);
+        let model = Arc::clone(lease.model());
         let prepared = self.aside(move || ask.prepare(&model)).await??;
         let reading = prepared.reading.clone();
-        let taken = self.worker.submit(prepared).await?;
+        let taken = lease.worker().submit(prepared, lease.ticket()).await?;
         tracing::debug!("request {} was taken", taken.id.number());
-        let tokenizer = Arc::clone(self.model.tokenizer());
+        let tokenizer = Arc::clone(lease.model().tokenizer());
         Ok(Answer::new(taken, &reading, choices, tokenizer))
     }
 
@@ -74,7 +89,7 @@ impl App {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let internal = |what: &str| ApiError::new(crate::error::ErrorKind::Internal, what);
+        let internal = |what: &str| ApiError::new(ErrorKind::Internal, what);
         let permit = self.preparing.acquire().await;
         let _permit = permit.map_err(|_| internal("the server is going down"))?;
         tokio::task::spawn_blocking(work)

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::http::ApiKeys;
+use crate::http::{ApiKeys, TlsFiles};
+use crate::models::ModelLimits;
 
 /// How the server behaves.
 #[derive(Debug, Clone)]
@@ -11,6 +12,8 @@ pub struct Config {
     pub host: String,
     /// The port; 0 for one that the system chooses.
     pub port: u16,
+    /// What connections are encrypted with; `None` for plain ones.
+    pub tls: Option<TlsFiles>,
     /// Who may use it.
     pub keys: ApiKeys,
     /// The most bytes of a body.
@@ -23,6 +26,8 @@ pub struct Config {
     pub slots: bool,
     /// Whether `/metrics` tells figures.
     pub metrics: bool,
+    /// How many models are loaded, and for how long.
+    pub models: ModelLimits,
 }
 
 impl Default for Config {
@@ -30,12 +35,14 @@ impl Default for Config {
         Self {
             host: "127.0.0.1".to_owned(),
             port: 8080,
+            tls: None,
             keys: ApiKeys::default(),
             max_body_bytes: 64 << 20,
             cors_origins: Vec::new(),
             drain: Duration::from_secs(30),
             slots: true,
             metrics: true,
+            models: ModelLimits::default(),
         }
     }
 }

@@ -31,6 +31,8 @@ pub enum ErrorKind {
     Unauthorized,
     /// There is nothing at this path, or of this name.
     NotFound,
+    /// No model has the name.
+    ModelNotFound,
     /// The path exists, for another method.
     MethodNotAllowed,
     /// The body took too long to come.
@@ -51,7 +53,7 @@ impl ErrorKind {
         match self {
             Self::BadRequest | Self::ContextLength => 400,
             Self::Unauthorized => 401,
-            Self::NotFound => 404,
+            Self::NotFound | Self::ModelNotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
             Self::TooLarge => 413,

@@ -17,6 +17,7 @@ mod config;
 mod error;
 mod http;
 mod model;
+mod models;
 mod native;
 mod ollama;
 mod openai;
@@ -26,5 +27,8 @@ mod worker;
 
 pub use config::Config;
 pub use error::{ApiError, ErrorKind};
-pub use http::{ApiKeys, Bound, ServeError, Stopper};
-pub use model::{Defaults, ModelFacts, ServedModel};
+pub use http::{ApiKeys, Bound, ServeError, Stopper, TlsError, TlsFiles};
+pub use model::{ClientSampling, Defaults, ServedModel};
+pub use models::{
+    KeptLoaded, LoadError, LoadedModel, Loader, ModelFacts, ModelLimits, Offer, Profile,
+};

@@ -1,4 +1,4 @@
-//! The model that is served, as far as requests need to know it.
+//! A model that is served, as far as requests need to know it.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,31 +9,11 @@ use text::output::{ReasoningFormat, ToolForm};
 use text::{ChatRequest, ChatTemplate, Tokenizer, TokenizerError};
 
 use crate::error::{ApiError, ErrorKind};
+use crate::models::ModelFacts;
 use crate::random;
 
 /// The threads that find grammars' masks beside the forward pass.
 const MASK_THREADS: usize = 2;
-
-/// What is known of the model that is served.
-#[derive(Debug)]
-pub struct ModelFacts {
-    /// What clients call it.
-    pub name: String,
-    /// Further names it is listed under.
-    pub aliases: Vec<String>,
-    /// Its file or folder.
-    pub path: String,
-    /// Tokens that a prompt and its answer may have together.
-    pub context: usize,
-    /// Tokens that it was trained for.
-    pub trained_context: usize,
-    /// The bytes of its files.
-    pub file_bytes: u64,
-    /// Values of a hidden row.
-    pub hidden: usize,
-    /// How many requests are answered at once.
-    pub parallel: usize,
-}
 
 /// What counts where a request says nothing.
 #[derive(Debug, Clone, Default)]
@@ -52,15 +32,37 @@ pub struct Defaults {
     pub max_tokens: Option<usize>,
     /// Variables of the template, such as `enable_thinking`.
     pub variables: Map<String, Value>,
+    /// Whether the sampler's values that a request names count.
+    pub client_sampling: ClientSampling,
 }
 
-/// The model that is served.
+/// Whether the sampler's values that a request names count. A preset that it names always does, and
+/// so do a seed, biases, and when an answer may end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientSampling {
+    /// They do.
+    #[default]
+    Kept,
+    /// They do, but for a temperature of 0: agents send it by habit, and thinking models that always
+    /// take the likeliest token run in circles.
+    NotGreedy,
+    /// They do not.
+    Ignored,
+}
+
+/// A model that is served, in the manner of one of its profiles.
 pub struct ServedModel {
+    name: String,
+    defaults: Defaults,
+    shared: Arc<Shared>,
+}
+
+/// What all profiles of a model have.
+struct Shared {
     facts: ModelFacts,
     tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
     tool_form: ToolForm,
-    defaults: Defaults,
     thinking: Option<Arc<ThinkingTokens>>,
     grammars: OnceLock<Result<Grammars, ConstraintError>>,
 }
@@ -74,29 +76,48 @@ impl ServedModel {
         facts: ModelFacts,
         tokenizer: Arc<Tokenizer>,
         template: Option<ChatTemplate>,
-        defaults: Defaults,
+        (name, defaults): (String, Defaults),
     ) -> Result<Self, TokenizerError> {
-        Ok(Self {
+        let shared = Shared {
             thinking: ThinkingTokens::of(&tokenizer)?.map(Arc::new),
             tool_form: ToolForm::of_template(template.as_ref().map_or("", ChatTemplate::source)),
             facts,
             tokenizer,
             template,
-            defaults,
             grammars: OnceLock::new(),
+        };
+        Ok(Self {
+            name,
+            defaults,
+            shared: Arc::new(shared),
         })
     }
 
+    /// The same model in another manner.
+    #[must_use]
+    pub fn in_manner_of(&self, name: String, defaults: Defaults) -> Self {
+        Self {
+            name,
+            defaults,
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// What clients call it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn facts(&self) -> &ModelFacts {
-        &self.facts
+        &self.shared.facts
     }
 
     pub(crate) fn tokenizer(&self) -> &Arc<Tokenizer> {
-        &self.tokenizer
+        &self.shared.tokenizer
     }
 
     pub(crate) fn tool_form(&self) -> ToolForm {
-        self.tool_form
+        self.shared.tool_form
     }
 
     pub(crate) fn defaults(&self) -> &Defaults {
@@ -119,7 +140,7 @@ impl ServedModel {
     }
 
     pub(crate) fn thinking_tokens(&self) -> Option<Arc<ThinkingTokens>> {
-        self.thinking.clone()
+        self.shared.thinking.clone()
     }
 
     /// The chat template.
@@ -127,7 +148,7 @@ impl ServedModel {
     /// # Errors
     /// When the model has none.
     pub(crate) fn template(&self) -> Result<&ChatTemplate, ApiError> {
-        self.template.as_ref().ok_or_else(|| {
+        self.shared.template.as_ref().ok_or_else(|| {
             let why = "the model has no chat template; start the server with --chat-template-file, \
                        or use /v1/completions";
             ApiError::new(ErrorKind::BadRequest, why)
@@ -152,8 +173,8 @@ impl ServedModel {
     /// # Errors
     /// When the vocabulary cannot be used with grammars.
     pub(crate) fn grammars(&self) -> Result<&Grammars, ApiError> {
-        let made = self.grammars.get_or_init(|| {
-            let tokenizer = Arc::clone(&self.tokenizer);
+        let made = self.shared.grammars.get_or_init(|| {
+            let tokenizer = Arc::clone(&self.shared.tokenizer);
             Grammars::new(tokenizer, GrammarLimits::default(), MASK_THREADS)
         });
         made.as_ref().map_err(|error| ApiError::from(error.clone()))

@@ -11,15 +11,14 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use engine::{EngineSettings, TokenRules};
+use engine::TokenRules;
 use serde_json::Value;
-use text::{ChatTemplate, Message};
+use text::Message;
 
 use crate::args::Global;
 use crate::exit::Failure;
-use crate::model_args::{CacheArgs, ModelArgs, context_of, template_variables};
-use crate::sampling_args::SamplingArgs;
-use crate::scheduling::SchedulingArgs;
+use crate::loading::{LoadingArgs, MannerArgs};
+use crate::model_args::{context_of, template_variables};
 use crate::{embedded, interrupt, output};
 use answer::Conversation;
 use printer::Printer;
@@ -29,9 +28,9 @@ use structure::StructureArgs;
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
-    model: ModelArgs,
+    loading: LoadingArgs,
     #[command(flatten)]
-    cache: CacheArgs,
+    manner: MannerArgs,
     /// What to ask; without it standard input is read, or a conversation begins on a terminal.
     #[arg(short, long, value_name = "TEXT", conflicts_with = "file")]
     prompt: Option<String>,
@@ -44,28 +43,11 @@ pub(crate) struct RunArgs {
     /// Tools that the model may call: a JSON list in the OpenAI form.
     #[arg(long, value_name = "FILE")]
     tools: Option<PathBuf>,
-    /// The most tokens of an answer (default: as many as fit the context).
-    #[arg(short = 'n', long, value_name = "N", visible_alias = "predict")]
-    n_predict: Option<usize>,
-    /// The most tokens of prompt and answers together (default: what the model was trained for,
-    /// at most 32768; 0 for all of it).
-    #[arg(short, long, value_name = "N")]
-    ctx_size: Option<usize>,
-    #[command(flatten)]
-    scheduling: SchedulingArgs,
-    #[command(flatten)]
-    sampling: SamplingArgs,
     #[command(flatten)]
     structure: StructureArgs,
     /// Whether the model thinks before it answers (default: as its template says).
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     thinking: Thinking,
-    /// A chat template instead of the model's own.
-    #[arg(long, value_name = "FILE")]
-    chat_template_file: Option<PathBuf>,
-    /// Further variables for the template, as a JSON object.
-    #[arg(long, value_name = "JSON")]
-    chat_template_kwargs: Option<String>,
     /// Continue the prompt as plain text, without a template.
     #[arg(long, conflicts_with_all = ["system", "tools", "thinking", "chat_template_file"])]
     raw: bool,
@@ -94,38 +76,35 @@ impl Thinking {
 pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
     interrupt::listen()?;
     let prompt = args.read_prompt()?;
-    let kwargs = template_variables(args.chat_template_kwargs.as_deref())?;
+    let kwargs = template_variables(args.manner.chat_template_kwargs.as_deref())?;
     let tools = args.read_tools()?;
     if prompt.is_none() && args.json {
         let why = "--json answers one prompt; give it with -p, --file or standard input";
         return Err(Failure::Usage(why.to_owned()).into());
     }
 
-    let mut opened = args.model.open()?;
-    let draft = args.scheduling.check(&opened)?;
-    let template = match &args.chat_template_file {
-        _ if args.raw => None,
-        Some(path) => Some(ChatTemplate::from_file(path)?),
-        None => Some(opened.template()?),
+    let loading = &args.loading;
+    let mut opened = loading.model.open()?;
+    let draft = loading.scheduling.check(&opened)?;
+    let template = if args.raw {
+        None
+    } else {
+        Some(loading.template(&opened)?)
     };
-    let context = context_of(args.ctx_size, &opened);
-    let settings = EngineSettings {
-        sequences: args.scheduling.sequences(1),
-        kv: args.cache.types(),
-        ..EngineSettings::single(context)
-    };
+    let context = context_of(loading.ctx_size, &opened);
+    let settings = loading.memory(context, loading.scheduling.sequences(1));
     let tokenizer = Arc::new(opened.tokenizer()?);
-    let loaded = args.model.load(&mut opened, global, &settings)?;
+    let loaded = loading.model.load(&mut opened, global, &settings)?;
     let rules = Arc::new(TokenRules::of(&tokenizer));
-    let settings = (args.scheduling.settings(), &settings);
-    let scheduler = args
+    let settings = (loading.scheduling.settings(), &settings);
+    let scheduler = loading
         .scheduling
         .start(loaded, (&opened, draft), settings, rules)?;
     let mut conversation = Conversation::new(scheduler, tokenizer, template);
     conversation.request.enable_thinking = args.thinking.choice();
     conversation.request.variables = kwargs;
     conversation.request.tools = tools;
-    conversation.max_tokens = args.n_predict;
+    conversation.max_tokens = args.manner.n_predict;
     conversation.structure = args.structure.read(&conversation.tokenizer)?;
     conversation.is_embedded = embedded::is_embedded(&opened);
     if let Some(system) = &args.system {
@@ -136,7 +115,7 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
     }
 
     let Some(prompt) = prompt else {
-        return chat::hold(conversation, &args.sampling);
+        return chat::hold(conversation, &args.manner.sampling);
     };
     let mut printer = if args.json {
         Printer::silent()
@@ -144,9 +123,9 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
         Printer::new()
     };
     let answer = if args.raw {
-        conversation.complete(&prompt, &args.sampling, &mut printer)?
+        conversation.complete(&prompt, &args.manner.sampling, &mut printer)?
     } else {
-        conversation.ask(&prompt, &args.sampling, &mut printer)?
+        conversation.ask(&prompt, &args.manner.sampling, &mut printer)?
     };
     printer.end()?;
     if args.json {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use server::{ApiKeys, Config};
+use server::{ApiKeys, Config, TlsFiles};
 
+use super::several_args::SeveralArgs;
 use crate::exit::Failure;
 use crate::output;
 
@@ -31,6 +32,22 @@ pub(super) struct HttpArgs {
     /// A file with such keys, one in each line.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
+    /// Encrypt connections with this certificate (and those up to its root), a file in PEM form.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_key",
+        visible_alias = "ssl-cert-file"
+    )]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, a file in PEM form.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_cert",
+        visible_alias = "ssl-key-file"
+    )]
+    tls_key: Option<PathBuf>,
     /// Web pages of this origin may use the server; `*` for all. May be given several times.
     #[arg(long, value_name = "ORIGIN")]
     cors_origin: Vec<String>,
@@ -51,11 +68,25 @@ pub(super) struct HttpArgs {
 }
 
 impl HttpArgs {
+    /// What addresses begin with.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.tls_cert.is_some() {
+            "https"
+        } else {
+            "http"
+        }
+    }
+
+    fn tls(&self) -> Option<TlsFiles> {
+        let (certificates, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
+        Some(TlsFiles { certificates, key })
+    }
+
     /// The server's settings.
     ///
     /// # Errors
     /// When the file of keys cannot be read, or keys were asked for and there are none.
-    pub(super) fn config(&self) -> anyhow::Result<Config> {
+    pub(super) fn config(&self, models: &SeveralArgs) -> anyhow::Result<Config> {
         let mut keys = self.api_key.clone();
         if let Some(path) = &self.api_key_file {
             let text = std::fs::read_to_string(path)
@@ -84,6 +115,8 @@ impl HttpArgs {
             drain: Duration::from_secs(self.drain_timeout),
             slots: !self.no_slots,
             metrics: !self.no_metrics,
+            tls: self.tls(),
+            models: models.limits(),
         })
     }
 }

@@ -12,7 +12,7 @@ pub(crate) fn error_body(error: &ApiError) -> Value {
         | ErrorKind::MethodNotAllowed
         | ErrorKind::Timeout => "invalid_request_error",
         ErrorKind::Unauthorized => "authentication_error",
-        ErrorKind::NotFound => "not_found_error",
+        ErrorKind::NotFound | ErrorKind::ModelNotFound => "not_found_error",
         ErrorKind::TooLarge => "request_too_large",
         ErrorKind::Busy => "rate_limit_error",
         ErrorKind::Unavailable => "overloaded_error",

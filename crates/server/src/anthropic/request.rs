@@ -9,10 +9,11 @@ use crate::ask::{Ask, Format, PromptAsk, SamplingAsk, ToolAsk, ToolChoice};
 use crate::error::ApiError;
 use crate::openai::effort_of;
 
-/// The body. Fields that are not here mean nothing to this server: `model` (the one that is loaded
-/// answers to any name), `metadata`, `service_tier`, `context_management`, `mcp_servers` and others.
+/// The body. Fields that are not here mean nothing to this server: `metadata`, `service_tier`,
+/// `context_management`, `mcp_servers` and others.
 #[derive(Debug, Deserialize)]
 pub(crate) struct MessagesBody {
+    pub(super) model: Option<String>,
     messages: Vec<WireMessage>,
     #[serde(default)]
     system: Value,

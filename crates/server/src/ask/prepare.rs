@@ -41,7 +41,7 @@ impl Ask {
         let defaults = model.defaults();
         let is_thinking = state == ThinkingState::Inside;
         let base = model.sampling(is_thinking);
-        let sampling = std::mem::take(&mut self.sampling);
+        let sampling = std::mem::take(&mut self.sampling).counting(defaults.client_sampling);
         request.sampling = sampling.over(&base, self.logprobs, model.tokenizer())?;
         request.limits = Limits {
             max_tokens: self.max_tokens.or(defaults.max_tokens),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use text::Tokenizer;
 
 use crate::error::ApiError;
+use crate::model::ClientSampling;
 use crate::random;
 
 /// The sampler's values that a request names, as all dialects spell them. What is `null` or missing
@@ -50,6 +51,25 @@ pub(crate) struct SamplingAsk {
 }
 
 impl SamplingAsk {
+    /// What counts of it.
+    pub(super) fn counting(self, which: ClientSampling) -> Self {
+        match which {
+            ClientSampling::Kept => self,
+            ClientSampling::NotGreedy => Self {
+                temperature: self.temperature.filter(|&temperature| temperature != 0.0),
+                ..self
+            },
+            ClientSampling::Ignored => Self {
+                preset: self.preset,
+                seed: self.seed,
+                logit_bias: self.logit_bias,
+                min_tokens: self.min_tokens,
+                ignore_eos: self.ignore_eos,
+                ..Self::default()
+            },
+        }
+    }
+
     /// The settings of an answer: the request's values, then those of the preset it names, then
     /// `base`, which is the server's for the answer's mode.
     ///
@@ -183,6 +203,25 @@ fn biases(bias: &Value) -> Result<Vec<(u32, f32)>, ApiError> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_profile_decides_what_counts_of_a_request() {
+        let asked = |temperature: f32| SamplingAsk {
+            temperature: Some(temperature),
+            top_p: Some(0.5),
+            seed: Some(7),
+            ..SamplingAsk::default()
+        };
+        let check = |which, temperature, want: (Option<f32>, Option<f32>)| {
+            let counts = asked(temperature).counting(which);
+            assert_eq!((counts.temperature, counts.top_p), want, "{which:?}");
+            assert_eq!(counts.seed, Some(7));
+        };
+        check(ClientSampling::Kept, 0.0, (Some(0.0), Some(0.5)));
+        check(ClientSampling::NotGreedy, 0.0, (None, Some(0.5)));
+        check(ClientSampling::NotGreedy, 0.3, (Some(0.3), Some(0.5)));
+        check(ClientSampling::Ignored, 0.3, (None, None));
+    }
 
     #[test]
     fn biases_have_two_forms() {

@@ -3,19 +3,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use engine::Scheduler;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
+use super::tls::{TlsError, TlsFiles};
 use super::{accept, router};
 use crate::app::App;
 use crate::config::Config;
-use crate::model::ServedModel;
-use crate::worker::Worker;
+use crate::error::ApiError;
+use crate::models::{Loader, Offer, Registry};
 
 /// Why the server does not run, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -31,21 +31,27 @@ pub enum ServeError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Connections cannot be encrypted.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system refused threads or sockets.
     #[error("the server cannot be run")]
     System(#[from] std::io::Error),
-    /// The thread that drives the engine ended by itself.
-    #[error("the engine has stopped; this is a mistake in the program, please report it")]
-    EngineStopped,
+    /// There is nothing to serve.
+    #[error("there is no model to serve")]
+    NoModels,
+    /// The model that was to be loaded at the start could not be.
+    #[error("{0}")]
+    Load(ApiError),
 }
 
 /// A server that listens and does not answer yet.
 pub struct Bound {
     runtime: Runtime,
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     address: SocketAddr,
     app: Arc<App>,
-    engine: JoinHandle<()>,
     stop: watch::Sender<Stop>,
 }
 
@@ -76,15 +82,19 @@ impl Stopper {
 }
 
 impl Bound {
-    /// Listens at the address of `config` and starts the thread that drives the engine.
+    /// Listens at the address of `config`, for requests to models that `loader` loads.
     ///
     /// # Errors
-    /// When the address is taken, or the system is short of threads.
+    /// When the address is taken, the system is short of threads, or there is no model.
     pub fn new(
-        scheduler: Scheduler,
-        model: ServedModel,
+        offers: Vec<Offer>,
+        loader: Box<dyn Loader>,
         config: Config,
     ) -> Result<Self, ServeError> {
+        if offers.iter().all(|offer| offer.profiles.is_empty()) {
+            return Err(ServeError::NoModels);
+        }
+        let tls = config.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("tidemill-http")
@@ -99,13 +109,14 @@ impl Bound {
                 source,
             })?;
         let address = listener.local_addr()?;
-        let (worker, engine) = Worker::start(scheduler)?;
+        let handle = runtime.handle().clone();
+        let models = Arc::new(Registry::new(offers, loader, config.models, handle));
         Ok(Self {
             runtime,
             listener,
+            tls,
             address,
-            app: Arc::new(App::new(model, worker, config)),
-            engine,
+            app: Arc::new(App::new(models, config)),
             stop: watch::Sender::new(Stop::No),
         })
     }
@@ -137,45 +148,40 @@ impl Bound {
         Ok(())
     }
 
-    /// Answers until it is asked to stop.
+    /// Answers until it is asked to stop. With `loads_first` the first model is loaded at once:
+    /// requests for it wait, and `/health` says how far it is.
     ///
     /// # Errors
-    /// When the engine ended by itself.
-    pub fn run(self) -> Result<(), ServeError> {
+    /// When the first model was to be loaded and cannot be.
+    pub fn run(self, loads_first: bool) -> Result<(), ServeError> {
         let Self {
             runtime,
             listener,
+            tls,
             app,
-            engine,
             stop,
             ..
         } = self;
         let drain = app.config().drain;
-        // Grammars need the vocabulary arranged; the first request should not wait for that.
-        let model = Arc::clone(app.model());
-        runtime.spawn_blocking(move || {
-            if let Err(error) = model.grammars() {
-                tracing::warn!("{error}");
-            }
-        });
-        let watched = Arc::clone(&app);
+        let models = Arc::clone(app.models());
+        runtime.spawn(Arc::clone(&models).unload_idle());
+        let first = Arc::clone(&app);
+        first.set_starting(loads_first);
         let outcome = runtime.block_on(async move {
             let drained = reached(stop.subscribe(), Stop::Drain);
             tokio::select! {
-                () = accept::serve(listener, router(app), drained) => Ok(()),
+                () = accept::serve(listener, tls, router(app), drained) => Ok(()),
                 () = cut(&stop, drain) => {
                     tracing::warn!("answers under way were cut off");
                     Ok(())
                 }
-                () = engine_ends(&watched) => Err(ServeError::EngineStopped),
+                error = failure_of(first, loads_first) => Err(ServeError::Load(error)),
             }
         });
-        // Whatever still runs is dropped, which cancels it; then nothing holds the engine.
+        // Whatever still runs is dropped, which cancels it; then nothing holds the engines.
         runtime.shutdown_timeout(Duration::from_secs(5));
-        match engine.join() {
-            Ok(()) => outcome,
-            Err(_) => Err(ServeError::EngineStopped),
-        }
+        models.close();
+        outcome
     }
 }
 
@@ -194,9 +200,16 @@ async fn cut(stop: &watch::Sender<Stop>, drain: Duration) {
     }
 }
 
-/// Waits until the engine's thread has ended.
-async fn engine_ends(app: &App) {
-    app.worker().ended().await;
+/// Loads the first model, if that is wanted; comes back only if it cannot be loaded.
+async fn failure_of(app: Arc<App>, is_wanted: bool) -> ApiError {
+    if is_wanted {
+        let lease = app.lease(None).await;
+        app.set_starting(false);
+        if let Err(error) = lease {
+            return error;
+        }
+    }
+    std::future::pending().await
 }
 
 #[cfg(unix)]

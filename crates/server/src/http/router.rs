@@ -29,6 +29,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
         .route("/v1/models", get(openai::models::list))
         .route("/v1/models/{*name}", get(openai::models::one))
+        .route("/models/load", post(native::load))
+        .route("/models/unload", post(native::unload))
         .route("/health", get(native::health))
         .route("/v1/health", get(native::health))
         .route("/completion", post(native::completion))

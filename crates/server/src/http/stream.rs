@@ -53,7 +53,12 @@ pub(crate) fn respond_all(answers: Vec<Answer>, encoder: impl Encoder) -> Respon
     let (pieces, received) = channel(BUFFERED);
     tokio::spawn(drive(answers, encoder, pieces));
     let body = ReceiverStream::new(received).map(|text| Ok::<_, Infallible>(Bytes::from(text)));
-    let mut response = Response::new(Body::from_stream(body));
+    streamed(Body::from_stream(body), content_type)
+}
+
+/// A response whose body comes piece by piece.
+pub(super) fn streamed(body: Body, content_type: HeaderValue) -> Response {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));

@@ -7,43 +7,24 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use text::{TokenId, Tokenizer};
+use text::Tokenizer;
 
 use crate::answer::{AnswerEvent, Finish, Reason};
 use crate::app::App;
-use crate::ask::{Ask, PromptAsk, SamplingAsk};
+use crate::ask::PromptAsk;
 use crate::error::ApiError;
-use crate::http::{Encoder, JsonBody, data, respond};
-use crate::openai::{FormatFields, OneOrMany, bound, error_body, fill};
+use crate::http::{Encoder, JsonBody, data, respond, with_model};
+use crate::openai::{STREAM, TextFields, WirePrompt, bound, error_body, fill};
 
 const FILE: &str = "<|file_sep|>";
-
-/// What both bodies have.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Rest {
-    n_predict: Option<i64>,
-    stream: Option<bool>,
-    stop: Option<OneOrMany>,
-    cache_prompt: Option<bool>,
-    #[serde(flatten)]
-    format: FormatFields,
-    #[serde(flatten)]
-    sampling: SamplingAsk,
-}
 
 /// The body of `/completion`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct CompletionBody {
     prompt: WirePrompt,
+    n_predict: Option<i64>,
     #[serde(flatten)]
-    rest: Rest,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum WirePrompt {
-    Text(String),
-    Tokens(Vec<TokenId>),
+    fields: TextFields,
 }
 
 /// The body of `/infill`: text before and behind a gap, what was typed in it so far, and other files.
@@ -57,8 +38,9 @@ pub(crate) struct InfillBody {
     prompt: String,
     #[serde(default)]
     input_extra: Vec<Extra>,
+    n_predict: Option<i64>,
     #[serde(flatten)]
-    rest: Rest,
+    fields: TextFields,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,11 +58,11 @@ pub(crate) async fn completion(
     State(app): State<Arc<App>>,
     JsonBody(body): JsonBody<CompletionBody>,
 ) -> Result<Response, ApiError> {
-    let prompt = match body.prompt {
-        WirePrompt::Text(text) => PromptAsk::Text(text),
-        WirePrompt::Tokens(tokens) => PromptAsk::Tokens(tokens),
+    let mut prompts = body.prompt.list();
+    let Some(prompt) = prompts.pop().filter(|_| prompts.is_empty()) else {
+        return Err(ApiError::bad("prompt", "expected one prompt"));
     };
-    answer(&app, prompt, body.rest).await
+    answer(app, body.fields, body.n_predict, |_| Ok(prompt)).await
 }
 
 /// `/infill`
@@ -91,15 +73,21 @@ pub(crate) async fn infill(
     State(app): State<Arc<App>>,
     JsonBody(body): JsonBody<InfillBody>,
 ) -> Result<Response, ApiError> {
-    let tokenizer = app.model().tokenizer();
-    let mut text = others(&body.input_extra, tokenizer);
-    text.push_str(&fill::prompt(
-        &body.input_prefix,
-        &body.input_suffix,
-        tokenizer,
-    )?);
-    text.push_str(&body.prompt);
-    answer(&app, PromptAsk::Text(text), body.rest).await
+    let InfillBody {
+        input_prefix,
+        input_suffix,
+        prompt,
+        input_extra,
+        n_predict,
+        fields,
+    } = body;
+    let gap = move |tokenizer: &Tokenizer| {
+        let mut text = others(&input_extra, tokenizer);
+        text.push_str(&fill::prompt(&input_prefix, &input_suffix, tokenizer)?);
+        text.push_str(&prompt);
+        Ok(PromptAsk::Text(text))
+    };
+    answer(app, fields, n_predict, gap).await
 }
 
 /// Other files, as the family's models were shown them.
@@ -119,31 +107,36 @@ fn others(extra: &[Extra], tokenizer: &Tokenizer) -> String {
     text
 }
 
-async fn answer(app: &App, prompt: PromptAsk, rest: Rest) -> Result<Response, ApiError> {
-    let ask = Ask {
-        format: rest.format.read()?,
-        sampling: rest.sampling,
-        max_tokens: bound(rest.n_predict),
-        stop: rest.stop.map(OneOrMany::into_list).unwrap_or_default(),
-        cache: rest.cache_prompt.unwrap_or(true),
-        ..Ask::new(prompt)
-    };
-    let mut answer = app.ask(ask).await?;
-    let mut writer = Writer {
-        model: app.model().facts().name.clone(),
-        content: String::new(),
-        finish: None,
-    };
-    if rest.stream == Some(true) {
-        return Ok(respond(answer, writer));
-    }
-    while let Some(event) = answer.next().await {
-        match event {
-            AnswerEvent::Failed(error) => return Err(error),
-            event => writer.take(event),
+async fn answer(
+    app: Arc<App>,
+    fields: TextFields,
+    most: Option<i64>,
+    prompt: impl FnOnce(&Tokenizer) -> Result<PromptAsk, ApiError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let name = fields.model.clone();
+    let is_streamed = fields.is_streamed();
+    let asked = fields.read()?;
+    let stream = is_streamed.then_some(STREAM);
+    with_model(app, name.as_deref(), stream, async move |app, lease| {
+        let prompt = prompt(lease.model().tokenizer())?;
+        let mut answer = app.ask(&lease, asked.ask(prompt, bound(most))).await?;
+        let mut writer = Writer {
+            model: lease.name(),
+            content: String::new(),
+            finish: None,
+        };
+        if is_streamed {
+            return Ok(respond(answer, writer));
         }
-    }
-    Ok(Json(writer.ended(&writer.content)).into_response())
+        while let Some(event) = answer.next().await {
+            match event {
+                AnswerEvent::Failed(error) => return Err(error),
+                event => writer.take(event),
+            }
+        }
+        Ok(Json(writer.ended(&writer.content)).into_response())
+    })
+    .await
 }
 
 struct Writer {

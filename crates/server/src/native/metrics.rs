@@ -11,6 +11,7 @@ use engine::scheduler::Phase;
 
 use crate::app::App;
 use crate::error::{ApiError, ErrorKind};
+use crate::models::Place;
 use crate::worker::{Figures, Histogram, Latencies};
 
 /// `/metrics`
@@ -22,27 +23,25 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Api
         let why = "this server was started with --no-metrics";
         return Err(ApiError::new(ErrorKind::NotFound, why));
     }
-    let board = app.worker().board();
-    let text = page(
-        &app.model().facts().name,
-        &board.figures(),
-        &board.latencies_so_far(),
-    );
+    let mut page = Page::default();
+    for (model, offer) in app.models().offers().iter().enumerate() {
+        let name = offer.profiles.first().map_or("", |named| &named.name);
+        let place = Place { model, profile: 0 };
+        let (figures, latencies) = match app.models().running(place) {
+            Some((_, worker)) => {
+                let board = worker.board();
+                (board.figures(), board.latencies_so_far())
+            }
+            None => Default::default(),
+        };
+        page.add(name, &figures, &latencies);
+        let is_loaded = app.models().status(model).progress();
+        let help = "How much of the model is loaded, from 0 to 1";
+        page.gauge("tidemill:model_loaded", help, is_loaded);
+    }
+    let text = page.text();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     Ok(([(CONTENT_TYPE, kind)], text).into_response())
-}
-
-/// The page of figures about the model of this name.
-fn page(model: &str, figures: &Figures, latencies: &Latencies) -> String {
-    let mut page = Page {
-        model: escaped(model),
-        text: String::new(),
-    };
-    requests(&mut page, figures);
-    memory(&mut page, figures);
-    tokens(&mut page, figures);
-    times(&mut page, latencies);
-    page.text
 }
 
 fn requests(page: &mut Page, figures: &Figures) {
@@ -255,26 +254,63 @@ fn times(page: &mut Page, latencies: &Latencies) {
     }
 }
 
-/// The text while it is written.
+/// The page while it is written: what all models tell under one name stands together.
+#[derive(Default)]
 struct Page {
-    /// The model's name, as a label's value.
+    /// The name of the model that is being told of, as a label's value.
     model: String,
-    text: String,
+    families: Vec<Family>,
+    /// The number of the one that is being written to.
+    current: usize,
+}
+
+/// Samples of one name.
+struct Family {
+    name: String,
+    head: String,
+    samples: String,
 }
 
 impl Page {
+    /// Adds the figures of the model of this name.
+    fn add(&mut self, model: &str, figures: &Figures, latencies: &Latencies) {
+        self.model = escaped(model);
+        requests(self, figures);
+        memory(self, figures);
+        tokens(self, figures);
+        times(self, latencies);
+    }
+
+    fn text(&self) -> String {
+        let families = self.families.iter();
+        families
+            .flat_map(|family| [family.head.as_str(), family.samples.as_str()])
+            .collect()
+    }
+
+    /// Goes on with samples of this name.
     fn head(&mut self, name: &str, help: &str, kind: &str) {
-        // Writing to text cannot fail.
-        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        let found = self.families.iter().position(|family| family.name == name);
+        self.current = found.unwrap_or_else(|| {
+            self.families.push(Family {
+                name: name.to_owned(),
+                head: format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"),
+                samples: String::new(),
+            });
+            self.families.len() - 1
+        });
     }
 
     fn sample(&mut self, name: &str, labels: &str, value: f64) {
         let comma = if labels.is_empty() { "" } else { "," };
         let model = &self.model;
-        let _ = writeln!(
-            self.text,
-            "{name}{{model_name=\"{model}\"{comma}{labels}}} {value}"
-        );
+        if let Some(family) = self.families.get_mut(self.current) {
+            // Writing to text cannot fail.
+            let _ = writeln!(
+                family.samples,
+                "{name}{{model_name=\"{model}\"{comma}{labels}}} {value}"
+            );
+        }
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: f64) {
@@ -314,7 +350,14 @@ mod tests {
     fn the_page_is_what_scrapers_expect() {
         let mut latencies = Latencies::default();
         latencies.first_token.observe(0.03);
-        let text = page("a \"b\"", &Figures::default(), &latencies);
+        let mut page = Page::default();
+        page.add("a \"b\"", &Figures::default(), &latencies);
+        page.add("c", &Figures::default(), &Latencies::default());
+        let text = page.text();
+        let heads = text
+            .matches("# TYPE vllm:num_requests_running gauge")
+            .count();
+        assert_eq!(heads, 1, "{text}");
         let model = "model_name=\"a \\\"b\\\"\"";
         for line in [
             format!("vllm:num_requests_running{{{model}}} 0"),

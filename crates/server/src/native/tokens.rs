@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use text::tokenizer::Decode;
 use text::{Prompt, SpecialTokens, TokenId};
 
+use super::state::About;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::http::JsonBody;
@@ -18,6 +19,7 @@ use crate::openai::chat::ChatBody;
 /// The body of `/tokenize`: llama.cpp's `content`, vLLM's `prompt`, or a conversation.
 #[derive(Debug, Deserialize)]
 pub(crate) struct TokenizeBody {
+    model: Option<String>,
     #[serde(alias = "prompt")]
     content: Option<String>,
     /// Whether `<|im_end|>` in the text is that token.
@@ -37,7 +39,8 @@ pub(crate) async fn tokenize(
     State(app): State<Arc<App>>,
     JsonBody(body): JsonBody<TokenizeBody>,
 ) -> Result<Json<Value>, ApiError> {
-    let model = Arc::clone(app.model());
+    let lease = app.lease(body.model.as_deref()).await?;
+    let model = Arc::clone(lease.model());
     let work = move || {
         let tokens = tokens_of(&model, &body)?;
         let with_pieces = body.with_pieces == Some(true);
@@ -83,6 +86,7 @@ fn piece(model: &ServedModel, id: TokenId) -> (TokenId, Value) {
 /// The body of `/detokenize`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct DetokenizeBody {
+    model: Option<String>,
     tokens: Vec<TokenId>,
 }
 
@@ -94,7 +98,8 @@ pub(crate) async fn detokenize(
     State(app): State<Arc<App>>,
     JsonBody(body): JsonBody<DetokenizeBody>,
 ) -> Result<Json<Value>, ApiError> {
-    let decoded = app
+    let lease = app.lease(body.model.as_deref()).await?;
+    let decoded = lease
         .model()
         .tokenizer()
         .decode(&body.tokens, Decode::Everything);
@@ -110,7 +115,8 @@ pub(crate) async fn apply_template(
     State(app): State<Arc<App>>,
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Json<Value>, ApiError> {
-    let model = Arc::clone(app.model());
+    let lease = app.lease(body["model"].as_str()).await?;
+    let model = Arc::clone(lease.model());
     let work = move || {
         let prompt = rendered(&model, body)?;
         Ok(Json(
@@ -137,8 +143,15 @@ fn rendered(model: &ServedModel, chat: Value) -> Result<Prompt, ApiError> {
 }
 
 /// `/tokenizer_info`
-pub(crate) async fn tokenizer_info(State(app): State<Arc<App>>) -> Json<Value> {
-    let model = app.model();
+///
+/// # Errors
+/// When no model has the name, or it cannot be loaded.
+pub(crate) async fn tokenizer_info(
+    State(app): State<Arc<App>>,
+    Query(about): Query<About>,
+) -> Result<Json<Value>, ApiError> {
+    let lease = app.lease(about.model.as_deref()).await?;
+    let model = lease.model();
     let tokenizer = model.tokenizer();
     let text = |id: TokenId| tokenizer.decode(&[id], Decode::Everything).ok();
     let ends: Vec<String> = tokenizer
@@ -146,7 +159,7 @@ pub(crate) async fn tokenizer_info(State(app): State<Arc<App>>) -> Json<Value> {
         .iter()
         .filter_map(|&id| text(id))
         .collect();
-    Json(json!({
+    Ok(Json(json!({
         "tokenizer_class": "Qwen2Tokenizer",
         "vocab_size": tokenizer.vocabulary_size(),
         "bos_token": tokenizer.bos_to_add().and_then(text),
@@ -155,5 +168,5 @@ pub(crate) async fn tokenizer_info(State(app): State<Arc<App>>) -> Json<Value> {
         "pad_token": tokenizer.padding().and_then(text),
         "model_max_length": model.facts().context,
         "chat_template": model.template().map(|template| template.source()).ok(),
-    }))
+    })))
 }

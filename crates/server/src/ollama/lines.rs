@@ -132,11 +132,11 @@ impl Lines {
     }
 }
 
-/// What a client is told who asks for nothing but the model.
-pub(super) fn loaded(model: &str, form: Form) -> Value {
+/// What a client is told who asks for nothing but the model to be there, or to go.
+pub(super) fn without_answer(model: &str, form: Form, done: &str) -> Value {
     let mut line = Lines::new(model.to_owned(), form).line("", "", &[]);
     line["done"] = json!(true);
-    line["done_reason"] = json!("load");
+    line["done_reason"] = json!(done);
     line
 }
 

@@ -5,13 +5,14 @@ use serde_json::Value;
 use text::template::{Content, FunctionCall, MessageToolCall};
 use text::{ChatRequest, Message};
 
+use super::keep_alive;
 use crate::ask::{Ask, Format, PromptAsk, SamplingAsk};
 use crate::error::ApiError;
 use crate::model::ServedModel;
+use crate::models::KeptLoaded;
 use crate::openai::{OneOrMany, bound, effort_of, fill, functions};
 
-/// The body of `/api/chat`. Fields that are not here mean nothing to this server: `model`,
-/// `keep_alive` and others.
+/// The body of `/api/chat`. Fields that are not here mean nothing to this server.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ChatBody {
     #[serde(default)]
@@ -39,9 +40,22 @@ pub(crate) struct GenerateBody {
     rest: Rest,
 }
 
+/// What a request says of itself.
+#[derive(Debug)]
+pub(super) struct About {
+    pub(super) model: Option<String>,
+    pub(super) is_streamed: bool,
+    /// For how long the model stays loaded afterwards.
+    pub(super) kept: Option<KeptLoaded>,
+}
+
 /// What both have.
 #[derive(Debug, Deserialize)]
 struct Rest {
+    #[serde(alias = "name")]
+    model: Option<String>,
+    #[serde(default)]
+    keep_alive: Value,
     stream: Option<bool>,
     /// `true`, `false` or an effort.
     #[serde(default)]
@@ -82,43 +96,61 @@ struct WireCall {
 }
 
 impl ChatBody {
-    /// What is asked for, if anything is, and whether it is to be streamed.
+    /// For which model it is, and how it is to be answered.
     ///
     /// # Errors
     /// When it makes no sense.
-    pub(super) fn read(self) -> Result<(Option<Ask>, bool), ApiError> {
+    pub(super) fn about(&self) -> Result<About, ApiError> {
+        self.rest.about()
+    }
+
+    /// What is asked for, if anything is.
+    ///
+    /// # Errors
+    /// When it makes no sense.
+    pub(super) fn read(self) -> Result<Option<Ask>, ApiError> {
         let messages = self.messages.unwrap_or_default();
-        let is_streamed = self.rest.stream != Some(false);
         if messages.is_empty() {
-            return Ok((None, is_streamed));
+            return Ok(None);
         }
         let messages: Result<Vec<Message>, ApiError> =
             messages.into_iter().map(WireMessage::read).collect();
         let mut chat = ChatRequest::new(messages?);
         chat.tools = functions(self.tools, None)?;
         chat.continue_last = true;
-        Ok((Some(self.rest.ask_chat(chat)?), is_streamed))
+        self.rest.ask_chat(chat).map(Some)
     }
 }
 
 impl GenerateBody {
-    /// As [`ChatBody::read`].
+    /// As [`ChatBody::about`].
     ///
     /// # Errors
     /// When it makes no sense.
-    pub(super) fn read(self, model: &ServedModel) -> Result<(Option<Ask>, bool), ApiError> {
-        let is_streamed = self.rest.stream != Some(false);
+    pub(super) fn about(&self) -> Result<About, ApiError> {
         no_images(self.images.as_ref())?;
+        self.rest.about()
+    }
+
+    /// Whether anything is asked for.
+    pub(super) fn asks(&self) -> bool {
+        self.prompt
+            .as_ref()
+            .is_some_and(|prompt| !prompt.is_empty())
+    }
+
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// When it makes no sense.
+    pub(super) fn read(self, model: &ServedModel) -> Result<Ask, ApiError> {
         let prompt = self.prompt.unwrap_or_default();
-        if prompt.is_empty() {
-            return Ok((None, is_streamed));
-        }
         if let Some(suffix) = self.suffix.filter(|suffix| !suffix.is_empty()) {
             let text = fill::prompt(&prompt, &suffix, model.tokenizer())?;
-            return Ok((Some(self.rest.ask(PromptAsk::Text(text))?), is_streamed));
+            return self.rest.ask(PromptAsk::Text(text));
         }
         if self.raw == Some(true) {
-            return Ok((Some(self.rest.ask(PromptAsk::Text(prompt))?), is_streamed));
+            return self.rest.ask(PromptAsk::Text(prompt));
         }
         let system = self.system.filter(|text| !text.is_empty());
         let mut messages: Vec<Message> = system
@@ -126,14 +158,19 @@ impl GenerateBody {
             .into_iter()
             .collect();
         messages.push(Message::new("user", prompt));
-        Ok((
-            Some(self.rest.ask_chat(ChatRequest::new(messages))?),
-            is_streamed,
-        ))
+        self.rest.ask_chat(ChatRequest::new(messages))
     }
 }
 
 impl Rest {
+    fn about(&self) -> Result<About, ApiError> {
+        Ok(About {
+            model: self.model.clone(),
+            is_streamed: self.stream != Some(false),
+            kept: keep_alive::read(&self.keep_alive)?,
+        })
+    }
+
     fn ask_chat(self, mut chat: ChatRequest) -> Result<Ask, ApiError> {
         let mut budget = None;
         match &self.think {

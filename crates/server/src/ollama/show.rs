@@ -4,34 +4,64 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::time;
-use crate::app::App;
+use crate::app::{self, App};
+use crate::error::ApiError;
+use crate::http::JsonBody;
+use crate::models::{Offer, Profile, Status};
 
 /// `/api/version`: one that its clients take for new enough.
 pub(crate) async fn version() -> Json<Value> {
     Json(json!({"version": "0.14.0", "server": concat!("tidemill ", env!("CARGO_PKG_VERSION"))}))
 }
 
-/// `/api/tags`: the model under its names.
+/// `/api/tags`: the models under their names.
 pub(crate) async fn tags(State(app): State<Arc<App>>) -> Json<Value> {
-    Json(json!({"models": models(&app)}))
+    let offers = app.models().offers().iter();
+    let models: Vec<Value> = offers.flat_map(|offer| listed(&app, offer)).collect();
+    Json(json!({"models": models}))
 }
 
-/// `/api/ps`: the same, as it is always loaded.
+/// `/api/ps`: those that are loaded.
 pub(crate) async fn running(State(app): State<Arc<App>>) -> Json<Value> {
-    let mut models = models(&app);
-    for model in &mut models {
-        model["size_vram"] = json!(0);
-        model["context_length"] = json!(app.model().facts().context);
+    let mut models = Vec::new();
+    for (number, offer) in app.models().offers().iter().enumerate() {
+        if !matches!(app.models().status(number), Status::Loaded { .. }) {
+            continue;
+        }
+        // One that stays until it has to leave gets a time that is far away.
+        let expires = app.models().expires_in(number);
+        let expires = app::now() + expires.map_or(10 * 365 * 86_400, |time| time.as_secs());
+        for mut model in listed(&app, offer) {
+            model["size_vram"] = json!(0);
+            model["context_length"] = json!(offer.facts.context);
+            model["expires_at"] = json!(time::text_of(expires));
+            models.push(model);
+        }
     }
     Json(json!({"models": models}))
 }
 
-/// `/api/show`: whatever name is asked for, it is this model.
-pub(crate) async fn show(State(app): State<Arc<App>>) -> Json<Value> {
-    let model = app.model();
+/// The body of `/api/show`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ShowBody {
+    #[serde(alias = "name")]
+    model: Option<String>,
+}
+
+/// `/api/show`: what a model is. Loads it, as only then its template is known.
+///
+/// # Errors
+/// When there is none of the name, or it cannot be loaded.
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    JsonBody(body): JsonBody<ShowBody>,
+) -> Result<Json<Value>, ApiError> {
+    let lease = app.lease(body.model.as_deref()).await?;
+    let model = lease.model();
     let facts = model.facts();
     let template = model.template().map(|template| template.source()).ok();
     let mut capabilities = vec!["completion"];
@@ -41,31 +71,30 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Json<Value> {
     if model.thinking_tokens().is_some() {
         capabilities.push("thinking");
     }
-    Json(json!({
+    Ok(Json(json!({
         "modified_at": time::text_of(app.started()),
         "template": template,
         "details": details(),
         "model_info": {
             "general.architecture": "qwen35moe",
-            "general.name": facts.name,
+            "general.name": model.name(),
             "qwen35moe.context_length": facts.context,
             "qwen35moe.embedding_length": facts.hidden,
         },
         "capabilities": capabilities,
-    }))
+    })))
 }
 
-fn models(app: &App) -> Vec<Value> {
-    let facts = app.model().facts();
-    let names = std::iter::once(&facts.name).chain(&facts.aliases);
-    let digest = blake3::hash(facts.path.as_bytes()).to_hex();
+fn listed(app: &App, offer: &Offer) -> Vec<Value> {
+    let digest = blake3::hash(offer.facts.path.as_bytes()).to_hex();
+    let names = offer.profiles.iter().flat_map(Profile::names);
     names
         .map(|name| {
             json!({
                 "name": name,
                 "model": name,
                 "modified_at": time::text_of(app.started()),
-                "size": facts.file_bytes,
+                "size": offer.facts.file_bytes,
                 "digest": digest.as_str(),
                 "details": details(),
             })

@@ -11,6 +11,7 @@ pub(crate) fn error_body(error: &ApiError) -> Value {
         ErrorKind::ContextLength => ("invalid_request_error", json!("context_length_exceeded")),
         ErrorKind::Unauthorized => ("invalid_request_error", json!("invalid_api_key")),
         ErrorKind::NotFound => ("invalid_request_error", json!("not_found")),
+        ErrorKind::ModelNotFound => ("invalid_request_error", json!("model_not_found")),
         ErrorKind::MethodNotAllowed => ("invalid_request_error", json!("method_not_allowed")),
         ErrorKind::Timeout => ("invalid_request_error", json!("request_timeout")),
         ErrorKind::TooLarge => ("invalid_request_error", json!("request_too_large")),

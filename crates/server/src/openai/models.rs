@@ -7,35 +7,54 @@ use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::error::ApiError;
+use crate::models::{Place, Profile};
 
-/// The models: the one that is loaded, under each of its names.
+/// The models, loaded or not, each under all its names.
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Value> {
-    let facts = app.model().facts();
-    let names = std::iter::once(&facts.name).chain(&facts.aliases);
-    let models: Vec<Value> = names.map(|name| describe(&app, name)).collect();
+    let mut models = Vec::new();
+    for (model, offer) in app.models().offers().iter().enumerate() {
+        for (profile, named) in offer.profiles.iter().enumerate() {
+            let place = Place { model, profile };
+            models.extend(named.names().map(|name| describe(&app, place, name)));
+        }
+    }
     Json(json!({"object": "list", "data": models}))
 }
 
-/// One model: any name leads to the one that is loaded, as in requests.
-pub(crate) async fn one(State(app): State<Arc<App>>, Path(name): Path<String>) -> Json<Value> {
-    Json(describe(&app, &name))
+/// One model, by any name that requests may use.
+///
+/// # Errors
+/// When there is none of this name.
+pub(crate) async fn one(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let place = app.models().find(Some(&name))?;
+    Ok(Json(describe(&app, place, &name)))
 }
 
-fn describe(app: &App, name: &str) -> Value {
-    let model = app.model();
-    let facts = model.facts();
+fn describe(app: &App, place: Place, name: &str) -> Value {
+    let Some(offer) = app.models().offers().get(place.model) else {
+        return Value::Null;
+    };
+    let facts = &offer.facts;
+    let others = offer.profiles.get(place.profile);
+    let others: Vec<&String> = others.map(Profile::names).into_iter().flatten().collect();
     json!({
         "id": name,
         "object": "model",
         "created": app.started(),
         "owned_by": "tidemill",
+        "aliases": others,
+        "status": app.models().status(place.model).json(),
         "max_model_len": facts.context,
         "context_length": facts.context,
         "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},
         "meta": {
             "n_ctx": facts.context,
             "n_ctx_train": facts.trained_context,
-            "n_vocab": model.tokenizer().vocabulary_size(),
+            "n_vocab": facts.vocabulary,
             "n_embd": facts.hidden,
             "size": facts.file_bytes,
         },

@@ -23,6 +23,7 @@ pub(crate) use histogram::Histogram;
 
 use crate::ask::Prepared;
 use crate::error::ApiError;
+use crate::models::Ticket;
 
 /// What happened to a request, and when.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ struct Submission {
     at: Instant,
     events: UnboundedSender<Stamped>,
     reply: oneshot::Sender<Result<RequestId, SubmitError>>,
+    user: Arc<Ticket>,
 }
 
 /// The way to the engine's thread; the thread ends when all of these are gone.
@@ -58,6 +60,17 @@ pub(crate) struct Worker {
     board: Arc<Board>,
     /// Closed when the thread ends, however that happens.
     life: watch::Receiver<()>,
+}
+
+/// Whether a thread still runs.
+pub(crate) struct Life(watch::Receiver<()>);
+
+impl Life {
+    /// Waits until the thread has ended.
+    pub(crate) async fn ended(mut self) {
+        // There is never a change, so that this fails when the sender is gone.
+        let _ = self.0.changed().await;
+    }
 }
 
 /// How often figures are put on the board while there is work.
@@ -88,11 +101,16 @@ impl Worker {
         Ok((worker, thread))
     }
 
-    /// Gives the engine a request.
+    /// Gives the engine a request. `user` is held until it is answered or cancelled, so that the
+    /// model stays loaded for as long, and not until the last client has read its answer.
     ///
     /// # Errors
     /// When it does not fit, too much is waiting, or the engine has ended.
-    pub(crate) async fn submit(&self, prepared: Prepared) -> Result<Taken, ApiError> {
+    pub(crate) async fn submit(
+        &self,
+        prepared: Prepared,
+        user: Arc<Ticket>,
+    ) -> Result<Taken, ApiError> {
         let (events, received) = unbounded_channel();
         let (reply, answer) = oneshot::channel();
         let at = Instant::now();
@@ -102,6 +120,7 @@ impl Worker {
             at,
             events,
             reply,
+            user,
         };
         let gone = |_| ApiError::engine_is_gone();
         self.submissions
@@ -116,10 +135,9 @@ impl Worker {
         })
     }
 
-    /// Waits until the thread has ended.
-    pub(crate) async fn ended(&self) {
-        // There is never a change, so that this fails when the sender is gone.
-        let _ = self.life.clone().changed().await;
+    /// Tells when the thread has ended, and does not keep it from doing so.
+    pub(crate) fn life(&self) -> Life {
+        Life(self.life.clone())
     }
 
     /// What the engine last told of itself.
@@ -135,6 +153,8 @@ struct Listener {
     /// Of the latest token of each answer.
     latest: BTreeMap<usize, Instant>,
     unfinished: usize,
+    /// Keeps the model loaded.
+    user: Arc<Ticket>,
 }
 
 struct Driver {
@@ -184,6 +204,7 @@ impl Driver {
             at,
             events,
             reply,
+            user,
         } = submission;
         // Whoever asked may have left while this waited.
         if events.is_closed() || reply.is_closed() {
@@ -199,6 +220,7 @@ impl Driver {
                 at,
                 latest: BTreeMap::new(),
                 unfinished,
+                user,
             };
             self.listeners.insert(id, listener);
             // Whoever has its reply finds it on the board.
@@ -246,7 +268,10 @@ impl Driver {
         } else if let Some(listener) = id.and_then(|id| self.listeners.remove(&id)) {
             // Whoever hears the end finds it on the board.
             self.publish();
-            let _ = listener.events.send(stamped);
+            let Listener { events, user, .. } = listener;
+            // Whoever hears the end may ask at once what is in use.
+            drop(user);
+            let _ = events.send(stamped);
         }
     }
 

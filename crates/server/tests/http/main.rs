@@ -9,4 +9,6 @@ mod load;
 mod messages;
 mod ollama;
 mod responses;
+mod several;
 mod telling;
+mod tls;

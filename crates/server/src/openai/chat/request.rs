@@ -12,10 +12,11 @@ use super::super::tools;
 use crate::ask::{Ask, PromptAsk, SamplingAsk};
 use crate::error::ApiError;
 
-/// The body. Fields that are not here mean nothing to this server and are passed over: `model` (the
-/// one that is loaded answers to any name), `user`, `metadata`, `store`, `service_tier` and others.
+/// The body. Fields that are not here mean nothing to this server and are passed over: `user`,
+/// `metadata`, `store`, `service_tier` and others.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ChatBody {
+    pub(crate) model: Option<String>,
     messages: Vec<WireMessage>,
     #[serde(default)]
     tools: Option<Vec<Value>>,

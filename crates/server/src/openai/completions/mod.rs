@@ -1,5 +1,6 @@
 //! `/v1/completions`: text that goes on, as evaluation harnesses and editors ask for it.
 
+mod body;
 pub(crate) mod fill;
 mod logprobs;
 mod request;
@@ -15,7 +16,10 @@ use axum::response::{IntoResponse, Response};
 use crate::answer::{Answer, collect};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::http::{JsonBody, respond_all};
+use crate::http::{JsonBody, respond_all, with_model};
+use crate::models::Lease;
+use crate::openai::STREAM;
+pub(crate) use body::{TextFields, WirePrompt};
 use request::CompletionBody;
 use response::Head;
 use stream::CompletionStream;
@@ -28,17 +32,26 @@ pub(crate) async fn complete(
     State(app): State<Arc<App>>,
     JsonBody(body): JsonBody<CompletionBody>,
 ) -> Result<Response, ApiError> {
-    let (asks, form) = body.read(app.model())?;
+    let name = body.fields.model.clone();
+    let stream = body.fields.is_streamed().then_some(STREAM);
+    with_model(app, name.as_deref(), stream, async move |app, lease| {
+        answer(&app, &lease, body).await
+    })
+    .await
+}
+
+async fn answer(app: &App, lease: &Lease, body: CompletionBody) -> Result<Response, ApiError> {
+    let (asks, form) = body.read(lease.model())?;
     let mut answers: Vec<Answer> = Vec::new();
     let mut first = 0;
     for ask in asks {
         let choices = ask.choices;
-        answers.push(app.ask(ask).await?.with_first_choice(first));
+        answers.push(app.ask(lease, ask).await?.with_first_choice(first));
         first += choices;
     }
-    let head = Head::new(app.model().facts().name.clone());
+    let head = Head::new(lease.name());
     if form.is_streamed {
-        let tokenizer = Arc::clone(app.model().tokenizer());
+        let tokenizer = Arc::clone(lease.model().tokenizer());
         return Ok(respond_all(
             answers,
             CompletionStream::new(head, form, tokenizer),
@@ -49,6 +62,6 @@ pub(crate) async fn complete(
         // They are made side by side; what comes meanwhile waits.
         collected.push(collect(answer).await?);
     }
-    let tokenizer = app.model().tokenizer();
+    let tokenizer = lease.model().tokenizer();
     Ok(Json(response::whole(&head, &form, &collected, tokenizer)).into_response())
 }

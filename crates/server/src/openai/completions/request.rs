@@ -1,12 +1,11 @@
 //! What a client of completions writes.
 
 use serde::Deserialize;
-use text::TokenId;
 
-use super::super::format::FormatFields;
-use super::super::lenient::{OneOrMany, bound};
+use super::super::lenient::bound;
+use super::body::{TextFields, WirePrompt};
 use super::fill;
-use crate::ask::{Ask, PromptAsk, SamplingAsk};
+use crate::ask::{Ask, PromptAsk};
 use crate::error::ApiError;
 use crate::model::ServedModel;
 
@@ -23,27 +22,13 @@ pub(crate) struct CompletionBody {
     suffix: Option<String>,
     max_tokens: Option<i64>,
     n: Option<usize>,
-    stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     /// Log-probabilities of so many likeliest tokens beside the chosen one.
     logprobs: Option<usize>,
     /// Whether the answer begins with the prompt; with `logprobs` those of its tokens are told too.
     echo: Option<bool>,
-    stop: Option<OneOrMany>,
-    cache_prompt: Option<bool>,
     #[serde(flatten)]
-    format: FormatFields,
-    #[serde(flatten)]
-    sampling: SamplingAsk,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum WirePrompt {
-    Text(String),
-    Tokens(Vec<TokenId>),
-    Texts(Vec<String>),
-    ManyTokens(Vec<Vec<TokenId>>),
+    pub(super) fields: TextFields,
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
@@ -80,69 +65,46 @@ impl CompletionBody {
         }
         let echoes = self.echo == Some(true);
         let mut form = Form {
-            is_streamed: self.stream == Some(true),
+            is_streamed: self.fields.is_streamed(),
             tells_usage: self.stream_options.unwrap_or_default().include_usage == Some(true),
             logprobs: self.logprobs,
             echoes,
             prompts: Vec::new(),
             choices: self.n.unwrap_or(1),
         };
-        let stop = self.stop.map(OneOrMany::into_list).unwrap_or_default();
-        let format = self.format.read()?;
+        let fields = self.fields.read()?;
+        let max_tokens = bound(Some(self.max_tokens.unwrap_or(MAX_TOKENS)));
         let mut asks = Vec::new();
         for prompt in prompts {
-            form.prompts.push(prompt.text(model)?);
+            form.prompts.push(text_of(&prompt, model)?);
             let prompt = match (prompt, &self.suffix) {
-                (OnePrompt::Text(text), Some(suffix)) => {
+                (prompt, None) => prompt,
+                (PromptAsk::Text(text), Some(suffix)) => {
                     PromptAsk::Text(fill::prompt(&text, suffix, model.tokenizer())?)
                 }
-                (OnePrompt::Tokens(_), Some(_)) => {
+                (_, Some(_)) => {
                     let why = "a suffix needs a prompt that is text";
                     return Err(ApiError::bad("suffix", why));
                 }
-                (OnePrompt::Text(text), None) => PromptAsk::Text(text),
-                (OnePrompt::Tokens(tokens), None) => PromptAsk::Tokens(tokens),
             };
             asks.push(Ask {
-                format: format.clone(),
-                sampling: self.sampling.clone(),
-                max_tokens: bound(Some(self.max_tokens.unwrap_or(MAX_TOKENS))),
-                stop: stop.clone(),
                 choices: form.choices,
                 logprobs: self.logprobs,
                 prompt_logprobs: self.logprobs.filter(|_| echoes),
-                cache: self.cache_prompt.unwrap_or(true),
-                ..Ask::new(prompt)
+                ..fields.ask(prompt, max_tokens)
             });
         }
         Ok((asks, form))
     }
 }
 
-enum OnePrompt {
-    Text(String),
-    Tokens(Vec<TokenId>),
-}
-
-impl OnePrompt {
-    fn text(&self, model: &ServedModel) -> Result<String, ApiError> {
-        match self {
-            Self::Text(text) => Ok(text.clone()),
-            Self::Tokens(tokens) => model
-                .tokenizer()
-                .decode(tokens, text::tokenizer::Decode::Everything)
-                .map_err(|error| ApiError::bad("prompt", error.to_string())),
-        }
-    }
-}
-
-impl WirePrompt {
-    fn list(self) -> Vec<OnePrompt> {
-        match self {
-            Self::Text(text) => vec![OnePrompt::Text(text)],
-            Self::Tokens(tokens) => vec![OnePrompt::Tokens(tokens)],
-            Self::Texts(texts) => texts.into_iter().map(OnePrompt::Text).collect(),
-            Self::ManyTokens(lists) => lists.into_iter().map(OnePrompt::Tokens).collect(),
-        }
+fn text_of(prompt: &PromptAsk, model: &ServedModel) -> Result<String, ApiError> {
+    match prompt {
+        PromptAsk::Text(text) => Ok(text.clone()),
+        PromptAsk::Tokens(tokens) => model
+            .tokenizer()
+            .decode(tokens, text::tokenizer::Decode::Everything)
+            .map_err(|error| ApiError::bad("prompt", error.to_string())),
+        PromptAsk::Chat(_) => Err(ApiError::bad("prompt", "a conversation is no text")),
     }
 }

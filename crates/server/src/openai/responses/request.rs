@@ -16,6 +16,7 @@ use crate::error::ApiError;
 /// `store` says, and the answer says so.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ResponsesBody {
+    pub(super) model: Option<String>,
     #[serde(default)]
     input: Value,
     instructions: Option<String>,
@@ -46,19 +47,26 @@ pub(super) struct Form {
     pub(super) repeated: Map<String, Value>,
 }
 
+impl Form {
+    /// Says which model answers.
+    pub(super) fn set_model(&mut self, name: &str) {
+        self.repeated.insert("model".to_owned(), json!(name));
+    }
+}
+
 impl ResponsesBody {
     /// What is asked for, and how it is to be written.
     ///
     /// # Errors
     /// When it makes no sense.
-    pub(super) fn read(self, model: &str) -> Result<(Ask, Form), ApiError> {
+    pub(super) fn read(self) -> Result<(Ask, Form), ApiError> {
         if self.previous_response_id.is_some() {
             let why = "this server stores no responses; send the whole conversation in `input`";
             return Err(ApiError::bad("previous_response_id", why));
         }
         let form = Form {
             is_streamed: self.stream == Some(true),
-            repeated: self.repeated(model),
+            repeated: self.repeated(),
         };
         let messages = items::read(self.instructions.as_deref(), &self.input)?;
         let mut chat = ChatRequest::new(messages);
@@ -87,7 +95,7 @@ impl ResponsesBody {
         Ok((ask, form))
     }
 
-    fn repeated(&self, model: &str) -> Map<String, Value> {
+    fn repeated(&self) -> Map<String, Value> {
         let or = |value: &Value, usual: Value| {
             if value.is_null() {
                 usual
@@ -96,7 +104,7 @@ impl ResponsesBody {
             }
         };
         let repeated = json!({
-            "model": model,
+            "model": null,
             "instructions": self.instructions,
             "max_output_tokens": self.max_output_tokens,
             "metadata": or(&self.metadata, json!({})),

@@ -5,7 +5,26 @@ use serde_json::{Map, Value, json};
 use super::output::Output;
 use crate::answer::AnswerEvent;
 use crate::error::ApiError;
-use crate::http::{Encoder, named};
+use crate::http::{Encoder, StreamForm, named};
+use crate::openai::error_body;
+
+/// How responses are streamed.
+pub(super) const FORM: StreamForm = StreamForm {
+    content_type: "text/event-stream; charset=utf-8",
+    has_comments: true,
+    failed,
+};
+
+/// An error before there is any response.
+fn failed(error: &ApiError) -> String {
+    let inner = error_body(error)["error"].take();
+    let fields = json!({
+        "code": inner["code"], "message": error.message, "param": error.param,
+    });
+    let mut out = String::new();
+    emit("error", fields, &mut 0, &mut out);
+    out
+}
 
 /// Writes an answer's events as those of a response, numbered.
 pub(super) struct ResponseStream {

@@ -2,20 +2,16 @@
 
 pub(crate) mod client;
 pub(crate) mod sse;
+pub(crate) mod tiny;
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use engine::{
-    BackendChoice, EngineSettings, OpenedModel, Scheduler, SchedulerSettings, TokenRules,
-};
+use engine::SchedulerSettings;
 use serde_json::{Value, json};
-use tidemill_server::{
-    ApiKeys, Bound, Config, Defaults, ModelFacts, ServeError, ServedModel, Stopper,
-};
+use tidemill_server::{ApiKeys, Bound, Config, Loader, Offer, ServeError, Stopper};
+use tiny::Tiny;
 
 /// The largest body that the test servers take.
 pub(crate) const MAX_BODY: usize = 1 << 20;
@@ -37,45 +33,29 @@ impl Server {
 
     /// One whose settings were changed.
     pub(crate) fn with(change: impl FnOnce(&mut Config, &mut SchedulerSettings)) -> Self {
-        let path =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny/tidemill-tiny.gguf");
-        let opened = OpenedModel::open(&path).unwrap();
-        let tokenizer = Arc::new(opened.tokenizer().unwrap());
-        let settings = EngineSettings {
-            sequences: 4,
-            total_tokens: 2 * CONTEXT,
-            ..EngineSettings::single(CONTEXT)
-        };
-        let backend = BackendChoice::cpu(1).unwrap();
-        let engine = opened.load(backend, &settings, |_, _| {}).unwrap();
-        let mut config = Config {
-            port: 0,
-            max_body_bytes: MAX_BODY,
-            drain: Duration::from_secs(120),
-            ..Config::default()
-        };
         let mut scheduling = SchedulerSettings::default();
+        let mut config = usual();
         change(&mut config, &mut scheduling);
-        let rules = Arc::new(TokenRules::of(&tokenizer));
-        let scheduler =
-            Scheduler::new(engine, rules, scheduling).with_tokenizer(Arc::clone(&tokenizer));
-        let facts = ModelFacts {
-            name: "tiny".to_owned(),
-            aliases: vec!["other-name".to_owned()],
-            path: path.display().to_string(),
-            context: CONTEXT,
-            trained_context: opened.config.context_length,
-            file_bytes: opened.file_bytes(),
-            hidden: opened.config.hidden_size,
-            parallel: 4,
-        };
-        let template = Some(opened.template().unwrap());
-        let model = ServedModel::new(facts, tokenizer, template, Defaults::default()).unwrap();
-        let bound = Bound::new(scheduler, model, config).unwrap();
+        let is_encrypted = config.tls.is_some();
+        let server = Self::of(
+            vec![tiny::offer(&["tiny", "other-name"])],
+            Tiny(scheduling),
+            config,
+        );
+        if !is_encrypted {
+            server.wait_until_loaded();
+        }
+        server
+    }
+
+    /// One with several models.
+    pub(crate) fn of(offers: Vec<Offer>, loader: impl Loader + 'static, config: Config) -> Self {
+        let loads_first = offers.len() == 1;
+        let bound = Bound::new(offers, Box::new(loader), config).unwrap();
         Self {
             address: bound.address(),
             stopper: bound.stopper(),
-            thread: Some(std::thread::spawn(move || bound.run())),
+            thread: Some(std::thread::spawn(move || bound.run(loads_first))),
         }
     }
 
@@ -93,6 +73,13 @@ impl Server {
     /// Asks it to stop without waiting.
     pub(crate) fn ask_to_stop(&self) {
         self.stopper.stop();
+    }
+
+    fn wait_until_loaded(&self) {
+        // Wants no key.
+        while client::get(self.address, "/health").status != 200 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Waits until nothing is going on.
@@ -117,6 +104,16 @@ impl Drop for Server {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// Settings of a server for tests.
+pub(crate) fn usual() -> Config {
+    Config {
+        port: 0,
+        max_body_bytes: MAX_BODY,
+        drain: Duration::from_secs(120),
+        ..Config::default()
     }
 }
 
