@@ -163,6 +163,7 @@ fn load(cpu: &Cpu, stored: Vec<StoredMatrix>, copied: bool) -> Result<(Cpu, Vec<
     let settings = CopySettings {
         huge_pages: true,
         locked: false,
+        replaces_file: false,
     };
     let (cpu, copier) = match copied {
         true => {

@@ -37,7 +37,7 @@ mod simd;
 mod tests;
 mod topology;
 
-pub use copies::{Copier, CopySettings};
+pub use copies::{Copier, CopyProgress, CopySettings};
 pub use cpu::{Activations, Cpu, CpuError, Vector};
 pub use isa::Isa;
 pub use matrix::Matrix;

@@ -27,6 +27,43 @@ pub(crate) fn lower_priority() {
     }
 }
 
+/// Lets the pages that the calling thread is the first to touch come from all of the machine's
+/// memory nodes in turn. Without effect where there is one node, or the system knows none.
+pub(crate) fn spread_memory_over_nodes() {
+    #[cfg(target_os = "linux")]
+    {
+        let nodes = fs::read_to_string("/sys/devices/system/node/has_memory");
+        let mask = nodes.ok().and_then(|list| mask_of(&list)).unwrap_or(0);
+        if mask.count_ones() > 1 {
+            // SAFETY: the kernel reads as many bits of the mask as it is told.
+            unsafe {
+                // Whether it worked does not matter to anybody.
+                let bits = u64::BITS as libc::c_ulong;
+                libc::syscall(
+                    libc::SYS_set_mempolicy,
+                    libc::MPOL_INTERLEAVE,
+                    &mask,
+                    bits + 1,
+                );
+            }
+        }
+    }
+}
+
+/// The bits of a list such as `0-3,6`; `None` if it is none, or has numbers from 64 on.
+#[cfg(target_os = "linux")]
+fn mask_of(list: &str) -> Option<u64> {
+    let mut mask = 0;
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        for bit in first..=last {
+            mask |= 1_u64.checked_shl(bit)?;
+        }
+    }
+    Some(mask)
+}
+
 /// The logical CPUs of the affinity mask.
 #[cfg(target_os = "linux")]
 fn allowed_cpus() -> Option<Vec<usize>> {
@@ -74,5 +111,15 @@ mod tests {
         let threads = default_threads();
         assert!(threads >= 1);
         assert!(threads <= std::thread::available_parallelism().map_or(1, usize::from));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn lists_of_nodes_are_read() {
+        assert_eq!(mask_of("0\n"), Some(1));
+        assert_eq!(mask_of("0-1"), Some(3));
+        assert_eq!(mask_of("0-2,5"), Some(0b10_0111));
+        assert_eq!(mask_of("64"), None);
+        assert_eq!(mask_of(""), None);
     }
 }

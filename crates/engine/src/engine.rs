@@ -67,6 +67,7 @@ pub struct Engine {
     page_bytes: usize,
     state_bytes: usize,
     pub(crate) held_rows: usize,
+    pub(crate) copies: Option<cpu::CopyProgress>,
 }
 
 impl Engine {
@@ -92,7 +93,14 @@ impl Engine {
             page_bytes: layout.page_bytes()?,
             state_bytes: layout.state_bytes(),
             held_rows: layout.held_rows,
+            copies: None,
         })
+    }
+
+    /// Weights that have been used and are still to be copied into the form in which they are read
+    /// fastest. Until there are none, steps give the same results more slowly.
+    pub fn copies_waiting(&self) -> usize {
+        self.copies.as_ref().map_or(0, cpu::CopyProgress::waiting)
     }
 
     /// The most tokens a sequence may hold.

@@ -21,7 +21,7 @@ pub struct SharedBytes {
 enum Owner {
     Static(&'static [u8]),
     Vec(Vec<u8>),
-    File(memmap2::Mmap),
+    File(memmap2::Mmap, File),
     Memory(LargeBuffer<u8>),
 }
 
@@ -30,7 +30,7 @@ impl Owner {
         match self {
             Self::Static(bytes) => bytes,
             Self::Vec(bytes) => bytes,
-            Self::File(map) => map,
+            Self::File(map, _) => map,
             Self::Memory(buffer) => buffer,
         }
     }
@@ -74,12 +74,12 @@ impl SharedBytes {
         // the file while it is mapped, reads past its new end raise SIGBUS: that ends the process
         // and cannot corrupt it. The README tells users not to overwrite a model in use.
         let map = unsafe { memmap2::Mmap::map(&file)? };
-        Ok(Self::all_of(Owner::File(map)))
+        Ok(Self::all_of(Owner::File(map, file)))
     }
 
     /// Whether this is a map of a file, whose pages the system may still have to read.
     pub fn is_mapped(&self) -> bool {
-        matches!(*self.owner, Owner::File(_))
+        matches!(*self.owner, Owner::File(..))
     }
 
     /// Asks the system to map these bytes in huge pages, where it has them in such. A file that
@@ -106,7 +106,7 @@ impl SharedBytes {
     /// it does not know this one.
     #[cfg(unix)]
     fn advise(&self, advice: memmap2::Advice) {
-        if let Owner::File(map) = &*self.owner {
+        if let Owner::File(map, _) = &*self.owner {
             let _ = map.advise_range(advice, self.range.start, self.range.len());
         }
     }
@@ -116,7 +116,7 @@ impl SharedBytes {
     /// they were. Does nothing for bytes of our own.
     pub fn release(&self) {
         #[cfg(unix)]
-        if let Owner::File(map) = &*self.owner {
+        if let Owner::File(map, _) = &*self.owner {
             let advice = memmap2::UncheckedAdvice::DontNeed;
             let (start, len) = (self.range.start, self.range.len());
             #[expect(
@@ -128,6 +128,21 @@ impl SharedBytes {
         }
     }
 
+    /// Asks the system to drop what it keeps in memory of the whole file these bytes are of, except
+    /// what a process has mapped and present. Does nothing for bytes of our own.
+    pub fn drop_cached_file(&self) {
+        #[cfg(target_os = "linux")]
+        if let Owner::File(_, file) = &*self.owner {
+            // Advice: whether the system takes it is its choice.
+            let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+        }
+    }
+
+    /// Whether both are parts of the same file or buffer.
+    pub fn shares_owner(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.owner, &other.owner)
+    }
+
     /// Keeps the whole owner of these bytes in memory as long as it lives.
     ///
     /// # Errors
@@ -135,7 +150,7 @@ impl SharedBytes {
     pub fn lock(&self) -> io::Result<()> {
         #[cfg(unix)]
         match &*self.owner {
-            Owner::File(map) => map.lock()?,
+            Owner::File(map, _) => map.lock()?,
             Owner::Memory(LargeBuffer { map: Some(map), .. }) => map.lock()?,
             _ => {}
         }
@@ -304,7 +319,9 @@ mod tests {
         let own = SharedBytes::from_vec(content.clone());
         for range in [0..content.len(), 5..9_000, 8_192..8_192, 70_000..100_077] {
             for bytes in [&bytes, &own] {
-                bytes.slice(range.clone()).unwrap().release();
+                let part = bytes.slice(range.clone()).unwrap();
+                part.release();
+                part.drop_cached_file();
                 assert!(**bytes == *content);
             }
         }

@@ -194,6 +194,14 @@ pub fn fits_copy_of(bytes: u64) -> bool {
     available_memory().is_some_and(|available| bytes + bytes / 4 <= available)
 }
 
+/// Whether a copy of so many bytes takes the place of what the system keeps of files, since that
+/// much memory is not free.
+pub fn displaces_cached_files(bytes: u64) -> bool {
+    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let free = field(&info, "MemFree:").and_then(|kib| kib.parse::<u64>().ok());
+    free.is_some_and(|kib| kib.saturating_mul(1024) < bytes + bytes / 4)
+}
+
 /// What the system lets this process lock, in words.
 fn lock_limit() -> String {
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();

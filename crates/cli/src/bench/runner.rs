@@ -151,6 +151,19 @@ impl Runner {
         Ok(self.engine.end(base.sequence)?)
     }
 
+    /// Waits until weights are copied that were used so far: what is measured is how fast an engine
+    /// is that has been running for a while, and the copying would slow down whatever runs beside.
+    ///
+    /// # Errors
+    /// If Ctrl-C was pressed.
+    fn settle(&self) -> anyhow::Result<()> {
+        while self.engine.copies_waiting() > 0 {
+            interrupt::check()?;
+            std::thread::sleep(SETTLING);
+        }
+        Ok(())
+    }
+
     /// Runs a little of a case, so that its first repetition finds threads awake and memory made.
     ///
     /// # Errors
@@ -175,7 +188,8 @@ impl Runner {
         self.run(&Case { test, ..*case }).map(drop)
     }
 
-    /// Runs a case once, from its depth. Conversations give a sample per turn.
+    /// Runs a case once, from its depth, then waits for copies of the weights it used.
+    /// Conversations give a sample per turn.
     ///
     /// # Errors
     /// If memory is short, the device fails or Ctrl-C was pressed.
@@ -183,6 +197,12 @@ impl Runner {
     /// # Panics
     /// If the depth was not reached before.
     pub(super) fn run(&mut self, case: &Case) -> anyhow::Result<Vec<Sample>> {
+        let samples = self.measure(case)?;
+        self.settle()?;
+        Ok(samples)
+    }
+
+    fn measure(&mut self, case: &Case) -> anyhow::Result<Vec<Sample>> {
         interrupt::check()?;
         self.repetition += 1;
         let mut tokens = Tokens::new(self.repetition, self.vocabulary);
@@ -286,6 +306,9 @@ impl Runner {
         Ok(())
     }
 }
+
+/// How often it is looked whether copies are made.
+const SETTLING: Duration = Duration::from_millis(20);
 
 /// Tokens decoded before it counts.
 const WARM_UP: usize = 4;

@@ -11,6 +11,7 @@ use crate::{Copier, CopySettings, Cpu, Matrix};
 const SETTINGS: CopySettings = CopySettings {
     huge_pages: true,
     locked: false,
+    replaces_file: true,
 };
 
 fn copied_types() -> Vec<DType> {
@@ -100,7 +101,7 @@ fn results_are_the_same_while_copies_are_made() {
             .iter()
             .map(|stored| product(&plain, &x, &plain.load_matrix(stored.clone()).unwrap()))
             .collect();
-        let maker = std::thread::spawn(|| copier.run());
+        let makers = [copier.clone(), copier].map(|c| std::thread::spawn(|| c.run()));
         let all_are_copied = || weights.iter().all(|w| w.copied_for_tests().is_some());
         loop {
             let done = all_are_copied();
@@ -117,7 +118,9 @@ fn results_are_the_same_while_copies_are_made() {
         }
         // Whoever makes copies ends with those who want them.
         drop((cpu, weights));
-        assert!(maker.join().unwrap());
+        for maker in makers {
+            assert!(maker.join().unwrap());
+        }
     }
 }
 
@@ -132,8 +135,16 @@ fn what_is_not_used_is_not_copied() {
         product(&cpu, &x, &used);
         product(&cpu, &x, &gone);
         drop(gone);
+        let progress = copier.progress();
+        assert_eq!(progress.waiting(), 2);
         assert!(copier.run_once());
+        assert_eq!(progress.waiting(), 0);
         assert!(used.copied_for_tests().is_some());
         assert_eq!(unused.copied_for_tests(), None);
+        // Nobody waits for copies that nobody makes.
+        product(&cpu, &x, &unused);
+        assert_eq!(progress.waiting(), 1);
+        drop(copier);
+        assert_eq!(progress.waiting(), 0);
     }
 }
