@@ -8,15 +8,25 @@ use std::str::FromStr;
 pub enum Isa {
     /// Portable loops, vectorised by the compiler as far as the build target allows.
     Scalar,
+    /// 64-bit ARM with NEON and its dot products of bytes.
+    Neon,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
+    /// The same with AVX-VNNI.
+    AvxVnni,
     /// x86-64 with AVX-512 F, BW, VL and VNNI.
     Avx512,
 }
 
 impl Isa {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 5] = [
+        Self::Scalar,
+        Self::Neon,
+        Self::Avx2,
+        Self::AvxVnni,
+        Self::Avx512,
+    ];
 
     /// The widest one this machine has.
     pub fn detect() -> Self {
@@ -28,12 +38,18 @@ impl Isa {
     pub fn is_supported(self) -> bool {
         match self {
             Self::Scalar => true,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("dotprod"),
+            #[cfg(not(target_arch = "aarch64"))]
+            Self::Neon => false,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => {
                 is_x86_feature_detected!("avx2")
                     && is_x86_feature_detected!("fma")
                     && is_x86_feature_detected!("f16c")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => Self::Avx2.is_supported() && has_dots_of_256_bits(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
                 Self::Avx2.is_supported()
@@ -43,8 +59,19 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vnni")
             }
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => false,
+            Self::Avx2 | Self::AvxVnni | Self::Avx512 => false,
         }
+    }
+}
+
+/// Machines with AVX-512 have had the same instruction in another encoding for longer, and often not
+/// this one. So that these kernels are tested on them, tests are compiled to the other.
+#[cfg(target_arch = "x86_64")]
+fn has_dots_of_256_bits() -> bool {
+    if cfg!(test) {
+        is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vnni")
+    } else {
+        is_x86_feature_detected!("avxvnni")
     }
 }
 
@@ -52,7 +79,9 @@ impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Scalar => "scalar",
+            Self::Neon => "neon",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avxvnni",
             Self::Avx512 => "avx512",
         })
     }
@@ -65,7 +94,9 @@ impl FromStr for Isa {
         Self::ALL
             .into_iter()
             .find(|isa| isa.to_string() == name)
-            .ok_or_else(|| format!("{name:?} is no instruction set; use scalar, avx2 or avx512"))
+            .ok_or_else(|| {
+                format!("{name:?} is no instruction set; use scalar, neon, avx2, avxvnni or avx512")
+            })
     }
 }
 

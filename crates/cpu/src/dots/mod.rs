@@ -19,4 +19,6 @@ pub(crate) mod words;
 mod words_avx2;
 #[cfg(target_arch = "x86_64")]
 mod words_avx512;
+#[cfg(target_arch = "aarch64")]
+mod words_neon;
 mod words_scalar;

@@ -172,7 +172,7 @@ unsafe fn multiply<F: Format, B: Source>(
     let most = match dispatch.isa() {
         Isa::Avx512 => F::MOST_DIRECT,
         // Half the registers.
-        Isa::Avx2 | Isa::Scalar => F::MOST_DIRECT.min(4),
+        Isa::AvxVnni | Isa::Avx2 | Isa::Neon | Isa::Scalar => F::MOST_DIRECT.min(4),
     };
     // Groups that a block lacks must not be multiplied: inputs lack them too.
     if blocks.groups == GROUPS && inputs.len() <= most {

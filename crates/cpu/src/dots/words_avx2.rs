@@ -2,7 +2,7 @@
 //!
 //! `vpmaddubsw` multiplies unsigned with signed bytes and adds pairs in 16 bits, saturating: codes
 //! below 64 cannot overflow. Larger ones are kept signed, and their sign is moved to the activation
-//! first.
+//! first. Where there is `vpdpbusd`, it takes unsigned codes of any size.
 
 use std::arch::x86_64::*;
 
@@ -20,7 +20,7 @@ macro_rules! avx2 {
     }};
 }
 
-impl Avx2 {
+impl<const VNNI: bool> Avx2<VNNI> {
     /// Transposes four by four words within each 128 bits.
     #[inline(always)]
     fn transpose_halves(self, rows: [__m256i; 4]) -> [__m256i; 4] {
@@ -38,11 +38,23 @@ impl Avx2 {
     }
 }
 
-impl Words for Avx2 {
+/// `vpdpbusd`, in the encoding that [`Isa::AvxVnni`](crate::Isa::AvxVnni) asks for.
+#[inline(always)]
+unsafe fn add_products(sum: __m256i, codes: __m256i, activations: __m256i) -> __m256i {
+    // SAFETY: as the caller promises.
+    unsafe {
+        #[cfg(not(test))]
+        return _mm256_dpbusd_avx_epi32(sum, codes, activations);
+        #[cfg(test)]
+        return _mm256_dpbusd_epi32(sum, codes, activations);
+    }
+}
+
+impl<const VNNI: bool> Words for Avx2<VNNI> {
     type F = __m256;
     type I = __m256i;
     const INTERLEAVES: bool = true;
-    const HAS_SHORT_SUMS: bool = true;
+    const HAS_SHORT_SUMS: bool = !VNNI;
 
     #[inline(always)]
     unsafe fn load_words(self, from: *const u8) -> __m256i {
@@ -205,9 +217,17 @@ impl Words for Avx2 {
         ))
     }
 
-    /// Large codes become signed; others stay below 64, with their bias.
+    /// Large codes become signed; others stay below 64, with their bias. For `vpdpbusd` all get the bias
+    /// of the sums, if that is larger.
     #[inline(always)]
     fn prepare(self, bias: Bias, codes: __m256i) -> __m256i {
+        if VNNI {
+            return if bias.of_codes == 0 || bias.of_codes >= bias.of_sums {
+                codes
+            } else {
+                self.add_bytes(codes, self.splat_bytes(bias.of_sums - bias.of_codes))
+            };
+        }
         if bias.of_codes > MAX_BIAS {
             self.add_bytes(codes, self.splat_bytes(bias.of_codes.wrapping_neg()))
         } else {
@@ -217,13 +237,20 @@ impl Words for Avx2 {
 
     #[inline(always)]
     fn prepare_signed(self, codes: __m256i) -> __m256i {
-        codes
+        if VNNI {
+            self.add_bytes(codes, self.splat_bytes(128))
+        } else {
+            codes
+        }
     }
 
     #[inline(always)]
     fn begin(self, bias: Bias, bias_sum: i32) -> __m256i {
-        if bias.of_codes == 0 || bias.of_codes > MAX_BIAS {
+        if bias.of_codes == 0 || (!VNNI && bias.of_codes > MAX_BIAS) {
             self.splat_words(0)
+        } else if VNNI {
+            let factor = bias.of_codes.div_ceil(bias.of_sums);
+            self.splat_words((bias_sum * i32::from(factor)) as u32)
         } else {
             let shift = bias.of_sums.ilog2() - bias.of_codes.ilog2();
             self.splat_words((bias_sum >> shift) as u32)
@@ -242,6 +269,9 @@ impl Words for Avx2 {
         let four = unsafe { activations.cast::<i32>().read_unaligned() };
         avx2!({
             let activations = _mm256_set1_epi32(four);
+            if VNNI {
+                return add_products(sum, codes, activations);
+            }
             let pairs = if bias.of_codes > MAX_BIAS {
                 let signed = _mm256_sign_epi8(activations, codes);
                 _mm256_maddubs_epi16(_mm256_abs_epi8(codes), signed)
@@ -257,6 +287,9 @@ impl Words for Avx2 {
         // SAFETY: as the caller promises.
         let four = unsafe { activations.cast::<i32>().read_unaligned() };
         avx2!({
+            if VNNI {
+                return add_products(sum, codes, _mm256_set1_epi32(four));
+            }
             let pairs = _mm256_maddubs_epi16(codes, _mm256_set1_epi32(four));
             _mm256_add_epi16(sum, pairs)
         })
@@ -264,6 +297,9 @@ impl Words for Avx2 {
 
     #[inline(always)]
     fn widen(self, sum: __m256i, short: __m256i) -> __m256i {
+        if VNNI {
+            return self.add_words(sum, short);
+        }
         avx2!(_mm256_add_epi32(
             sum,
             _mm256_madd_epi16(short, _mm256_set1_epi16(1))

@@ -1,16 +1,16 @@
-//! AVX2 with FMA and F16C: eight lanes.
+//! AVX2 with FMA and F16C: eight lanes. With or without AVX-VNNI, which only integer products use.
 
 use std::arch::x86_64::*;
 
 use super::Simd;
 
-/// Proof that the machine has AVX2, FMA and F16C.
+/// Proof that the machine has AVX2, FMA and F16C, and `vpdpbusd` on their vectors if `VNNI`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2<const VNNI: bool>(());
 
-impl Avx2 {
+impl<const VNNI: bool> Avx2<VNNI> {
     /// # Safety
-    /// The machine must have AVX2, FMA and F16C.
+    /// The machine must have what this is the proof of.
     #[inline(always)]
     pub(crate) unsafe fn new() -> Self {
         Self(())
@@ -25,7 +25,7 @@ macro_rules! avx2 {
     }};
 }
 
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     const LANES: usize = 8;
 
     #[inline(always)]

@@ -13,6 +13,8 @@ pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 mod math;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 pub(crate) mod scalar;
 
 use crate::dots::words::Words;
@@ -182,7 +184,9 @@ impl Dispatch {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => avx512::Avx512::LANES,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::Avx2::LANES,
+            Isa::Avx2 | Isa::AvxVnni => avx2::Avx2::<false>::LANES,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => neon::Neon::LANES,
             _ => scalar::Scalar::LANES,
         }
     }
@@ -193,7 +197,9 @@ impl Dispatch {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => avx512::Avx512::INTERLEAVES,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::Avx2::INTERLEAVES,
+            Isa::Avx2 | Isa::AvxVnni => avx2::Avx2::<false>::INTERLEAVES,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => neon::Neon::INTERLEAVES,
             _ => scalar::Scalar::INTERLEAVES,
         }
     }
@@ -207,7 +213,13 @@ impl Dispatch {
             Isa::Avx512 => unsafe { run_avx512(kernel) },
             // SAFETY: likewise.
             #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => unsafe { run_avx_vnni(kernel) },
+            // SAFETY: likewise.
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => unsafe { run_avx2(kernel) },
+            // SAFETY: likewise.
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => unsafe { run_neon(kernel) },
             _ => kernel.run(scalar::Scalar),
         }
     }
@@ -224,7 +236,22 @@ fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: the features are those of this function.
-    kernel.run(unsafe { avx2::Avx2::new() })
+    kernel.run(unsafe { avx2::Avx2::<false>::new() })
+}
+
+#[cfg(target_arch = "x86_64")]
+#[cfg_attr(not(test), target_feature(enable = "avx2,fma,f16c,avxvnni"))]
+#[cfg_attr(test, target_feature(enable = "avx2,fma,f16c,avx512vl,avx512vnni"))]
+fn run_avx_vnni<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: the features are those of this function.
+    kernel.run(unsafe { avx2::Avx2::<true>::new() })
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon,dotprod")]
+fn run_neon<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: the features are those of this function.
+    kernel.run(unsafe { neon::Neon::new() })
 }
 
 #[cfg(test)]
