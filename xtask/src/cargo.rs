@@ -41,6 +41,19 @@ pub(crate) fn stdout_of(args: &[&str]) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Whether there is a standard library for a target.
+pub(crate) fn has_target(target: &str) -> bool {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let mut command = Command::new(rustc);
+    let output = command
+        .args(["--print", "target-libdir", "--target", target])
+        .output();
+    output.is_ok_and(|output| {
+        let folder = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success() && std::path::Path::new(folder.trim()).is_dir()
+    })
+}
+
 /// `cargo fmt --check`
 pub(crate) fn fmt() -> Result<Outcome> {
     passes(&mut command(&["fmt", "--all", "--check"]))?;

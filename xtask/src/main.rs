@@ -3,6 +3,7 @@
 //! Each check is a file here and also runs alone, such as `cargo xtask layers`. There are no shell
 //! scripts beside this; `.ci/run` only calls it.
 
+mod arm;
 mod cargo;
 mod ci;
 mod deny;
@@ -34,7 +35,7 @@ struct Check {
 }
 
 /// Cheapest first, so that a slip is known before the long ones start.
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
     Check {
         name: "fmt",
         about: "rustfmt would change nothing",
@@ -64,6 +65,11 @@ const CHECKS: [Check; 9] = [
         name: "test",
         about: "every test, documentation examples included",
         run: test::run,
+    },
+    Check {
+        name: "arm",
+        about: "the kernels for 64-bit ARM, emulated",
+        run: arm::run,
     },
     Check {
         name: "page",

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{Outcome, cargo, say};
+use crate::{Outcome, cargo, say, tools};
 
 const BROWSERS: [&str; 4] = [
     "chromium",
@@ -95,35 +95,10 @@ fn browser() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("CHROMIUM") {
         return Some(named.into());
     }
-    found().or_else(|| {
-        let apt = |args: &[&str]| {
-            let mut command = Command::new("apt-get");
-            command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
-            passes(command.stdout(Stdio::null()))
-        };
-        let install = [
-            "install",
-            "--yes",
-            "--no-install-recommends",
-            "chromium",
-            "fonts-inter",
-        ];
-        // The lists of packages may be missing or old.
-        let installed = apt(&install).or_else(|_| {
-            apt(&["update"])?;
-            apt(&install)
-        });
-        installed.ok().and_then(|()| found())
+    tools::on_path(&BROWSERS).or_else(|| {
+        tools::install_packages(&["chromium", "fonts-inter"]).ok()?;
+        tools::on_path(&BROWSERS)
     })
-}
-
-fn found() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    BROWSERS
-        .iter()
-        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
-        .find(|candidate| candidate.is_file())
 }
 
 fn stdout_of(command: &mut Command) -> Option<String> {

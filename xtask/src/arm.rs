@@ -1,0 +1,54 @@
+//! The kernels for 64-bit ARM, on the machine that qemu emulates.
+//!
+//! Shows that they are right, not that they are fast. Needs the target's standard library, which
+//! rustup has, and a linker and qemu, which are the system's packages; skipped where they cannot be
+//! had.
+
+use anyhow::Result;
+
+use crate::{Outcome, cargo, tools};
+
+const TARGET: &str = "aarch64-unknown-linux-gnu";
+const LINKER: &str = "aarch64-linux-gnu-gcc";
+const EMULATORS: [&str; 2] = ["qemu-aarch64-static", "qemu-aarch64"];
+const PACKAGES: [&str; 3] = [
+    "gcc-aarch64-linux-gnu",
+    "libc6-dev-arm64-cross",
+    "qemu-user-static",
+];
+/// Where Debian's cross compiler has its libraries.
+const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
+
+/// The check.
+pub(crate) fn run() -> Result<Outcome> {
+    if cfg!(target_arch = "aarch64") {
+        return Ok(Outcome::Skipped(
+            "this machine's own tests are these".into(),
+        ));
+    }
+    if !cargo::has_target(TARGET) {
+        return Ok(Outcome::Skipped(format!(
+            "no standard library; `rustup target add {TARGET}` installs it"
+        )));
+    }
+    let found = || Some((tools::on_path(&[LINKER])?, tools::on_path(&EMULATORS)?));
+    let Some((linker, emulator)) = found().or_else(|| {
+        tools::install_packages(&PACKAGES).ok()?;
+        found()
+    }) else {
+        return Ok(Outcome::Skipped(format!(
+            "no cross compiler and emulator; Debian has them in {}",
+            PACKAGES.join(", ")
+        )));
+    };
+    let emulate = format!("{} -L {LIBRARIES} -cpu max", emulator.display());
+    let variable = |name: &str| format!("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_{name}");
+    cargo::passes(
+        cargo::command(&["test", "--locked", "--target", TARGET, "-p", "tidemill-cpu"])
+            .arg("--lib")
+            .env(variable("LINKER"), linker)
+            .env(variable("RUNNER"), emulate)
+            .env("CARGO_PROFILE_DEV_DEBUG", "0"),
+    )?;
+    Ok(Outcome::Passed("emulated".into()))
+}
