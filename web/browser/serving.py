@@ -11,7 +11,8 @@ class Server:
     def __init__(self, *options, port=0):
         self.process = subprocess.Popen(
             [os.environ["TIDEMILL"], "serve", "--port", str(port), "--drain-timeout", "0", *options],
-            stderr=subprocess.PIPE, text=True,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for line in self.process.stderr:
             found = re.search(r"listening on (http://\S+:(\d+))", line)

@@ -13,10 +13,7 @@ SUM = "What is 17 + 25?"
 SKY = "What color is the sky?"
 STORY = "Tell a story about a fox and a lantern."
 # A picture of one pixel.
-DOT = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAA"
-    "AADElEQVR4nGOQz68AAAG3AQemBVLVAAAAAElFTkSuQmCC"
-)
+DOT = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGOQz68AAAG3AQemBVLVAAAAAElFTkSuQmCC")
 
 
 class Chat(PageCase):
@@ -214,9 +211,7 @@ class Chat(PageCase):
         seeing.route("**/v1/models", with_eyes)
         self.script({"content": "A dot."}, page=seeing)
         seeing.goto(self.server.url)
-        seeing.locator("input[type=file]").set_input_files(
-            {"name": "dot.png", "mimeType": "image/png", "buffer": DOT}
-        )
+        seeing.locator("input[type=file]").set_input_files({"name": "dot.png", "mimeType": "image/png", "buffer": DOT})
         expect(seeing.get_by_label("Attach an image")).to_be_visible()
         expect(seeing.locator(".composer figure")).to_have_count(1)
         with seeing.expect_request("**/v1/chat/completions") as sent:
@@ -254,13 +249,16 @@ class SlowChat(PageCase):
         expect(self.answer()).to_contain_text("Once upon a time")
         self.page.get_by_role("button", name="Stop").click()
         expect(self.page.locator(f"{LAST} .figures")).to_contain_text("Stopped")
-        self.page.wait_for_function("async () => (await (await fetch('slots')).json()).every((slot) => !slot.is_processing)")
+        self.page.wait_for_function(
+            "async () => (await (await fetch('slots')).json()).every((slot) => !slot.is_processing)"
+        )
         self.assertEqual(self.slots(), [])
         self.assertGreater(self.page.evaluate("window.seen.size"), 5, "it came in few pieces")
         before = self.answer().inner_text()
         self.page.get_by_role("button", name="Continue").click()
         self.page.wait_for_function(
-            "(before) => document.querySelector('.assistant.last > .prose').textContent.length > before + 20", arg=len(before)
+            "(before) => document.querySelector('.assistant.last > .prose').textContent.length > before + 20",
+            arg=len(before),
         )
         self.page.keyboard.press("Escape")
         expect(self.page.locator(f"{LAST}[aria-busy=false]")).to_be_visible()

@@ -64,7 +64,9 @@ class Refused(PageCase):
         self.page.route(
             "**/v1/chat/completions",
             lambda route: route.fulfill(
-                status=200, content_type="text/event-stream", body='data: {"choices":[{"delta":{"content":"Half an"}}]}\n\n'
+                status=200,
+                content_type="text/event-stream",
+                body='data: {"choices":[{"delta":{"content":"Half an"}}]}\n\n',
             ),
         )
         self.ask("hello!!")

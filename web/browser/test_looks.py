@@ -53,10 +53,20 @@ class Looks(PageCase):
         self.ask("What is 17 + 25?", page)
         thinking = "The reader wants code, so I show the **shortest** honest version first."
         usage = {"total_tokens": 1893}
-        timings = {"predicted_n": 412, "predicted_per_second": 48.3, "prompt_n": 61, "cache_n": 1420, "prompt_ms": 80, "prompt_per_second": 760}
+        timings = {
+            "predicted_n": 412,
+            "predicted_per_second": 48.3,
+            "prompt_n": 61,
+            "cache_n": 1420,
+            "prompt_ms": 80,
+            "prompt_per_second": 760,
+        }
         pieces = [{"choices": [{"delta": {"reasoning_content": thinking}}]}]
         pieces += [{"choices": [{"delta": {"content": RICH[at : at + 9]}}]} for at in range(0, len(RICH), 9)]
-        pieces += [{"choices": [{"delta": {}, "finish_reason": "stop"}], "timings": timings}, {"choices": [], "usage": usage}]
+        pieces += [
+            {"choices": [{"delta": {}, "finish_reason": "stop"}], "timings": timings},
+            {"choices": [], "usage": usage},
+        ]
         body = "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces) + "data: [DONE]\n\n"
         page.route("**/v1/chat/completions", lambda route: route.fulfill(content_type="text/event-stream", body=body))
         self.ask("How does quicksort work?", page)
@@ -133,7 +143,18 @@ class Looks(PageCase):
     def test_markdown_becomes_elements(self):
         self.rich(self.page)
         prose = self.answer()
-        for selector, count in [("h1", 0), ("pre", 1), ("tbody tr", 3), ("ol > li", 2), ("ul > li", 3), ("blockquote", 1), ("a", 1), ("td.right", 3), ("math", 4), ("munderover", 1)]:
+        for selector, count in [
+            ("h1", 0),
+            ("pre", 1),
+            ("tbody tr", 3),
+            ("ol > li", 2),
+            ("ul > li", 3),
+            ("blockquote", 1),
+            ("a", 1),
+            ("td.right", 3),
+            ("math", 4),
+            ("munderover", 1),
+        ]:
             expect(prose.locator(selector)).to_have_count(count)
         expect(prose.locator(".c-word").first).to_have_text("fn")
         self.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -178,4 +199,7 @@ class Looks(PageCase):
     def test_less_motion_where_it_is_wanted(self):
         page = self.open(reduced_motion="reduce")
         page.fill("#prompt", "x")
-        self.assertLess(float(page.evaluate("parseFloat(getComputedStyle(document.querySelector('.send')).transitionDuration)")), 0.01)
+        self.assertLess(
+            float(page.evaluate("parseFloat(getComputedStyle(document.querySelector('.send')).transitionDuration)")),
+            0.01,
+        )

@@ -41,7 +41,9 @@ class Safety(PageCase):
     def test_errors_and_names_are_text(self):
         evil = "<img src=x onerror=window.harm=1>"
         self.forgiven = ("status of 400",)
-        self.page.route("**/v1/chat/completions", lambda route: route.fulfill(status=400, json={"error": {"message": evil}}))
+        self.page.route(
+            "**/v1/chat/completions", lambda route: route.fulfill(status=400, json={"error": {"message": evil}})
+        )
         self.page.route("**/v1/models", lambda route: route.fulfill(json={"data": [{"id": evil}, {"id": "b"}]}))
         self.page.reload()
         self.ask(evil)

@@ -145,7 +145,9 @@ export class App extends EventTarget {
 
   /** Another tab has changed a conversation, or removed it (null). */
   #changedElsewhere(id, conversation) {
-    const isBusy = [...this.#running.values()].some(({ answer }) => this.conversations.get(id)?.nodes[answer.id] === answer);
+    const isBusy = [...this.#running.values()].some(
+      ({ answer }) => this.conversations.get(id)?.nodes[answer.id] === answer,
+    );
     if (isBusy) return;
     if (conversation) this.conversations.set(id, conversation);
     else this.conversations.delete(id);
@@ -208,7 +210,10 @@ export class App extends EventTarget {
   #changed(conversation) {
     const { id } = conversation;
     if (this.#unsaved.has(id) || !this.conversations.has(id)) return;
-    this.#unsaved.set(id, setTimeout(() => this.#save(id), SAVE_EVERY_MS));
+    this.#unsaved.set(
+      id,
+      setTimeout(() => this.#save(id), SAVE_EVERY_MS),
+    );
   }
 
   #save(id) {

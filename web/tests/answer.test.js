@@ -21,9 +21,18 @@ test("pieces become a message", () => {
   answers.take(answer, { choices: [], usage: { prompt_tokens: 9 } }, 2031);
   answers.close(answer, answers.State.done);
   const { content, reasoning, thoughtFor, finish, pieces, first, state } = answer;
-  assert.deepEqual({ content, reasoning, thoughtFor, finish, pieces, first, state }, {
-    content: "Hello", reasoning: "hm", thoughtFor: 2000, finish: "stop", pieces: 3, first: 10, state: "done",
-  });
+  assert.deepEqual(
+    { content, reasoning, thoughtFor, finish, pieces, first, state },
+    {
+      content: "Hello",
+      reasoning: "hm",
+      thoughtFor: 2000,
+      finish: "stop",
+      pieces: 3,
+      first: 10,
+      state: "done",
+    },
+  );
   assert.equal(answer.usage.prompt_tokens, 9);
   assert.equal(answer.progress, undefined);
 });
@@ -35,7 +44,10 @@ test("calls come in pieces, side by side", () => {
   answers.take(answer, call(0, { function: { arguments: '{"x":' } }));
   answers.take(answer, call(1, { id: "b", function: { name: "g", arguments: "{}" } }));
   answers.take(answer, call(0, { function: { arguments: "1}" } }));
-  assert.deepEqual(answer.calls, [{ id: "a", name: "f", arguments: '{"x":1}' }, { id: "b", name: "g", arguments: "{}" }]);
+  assert.deepEqual(answer.calls, [
+    { id: "a", name: "f", arguments: '{"x":1}' },
+    { id: "b", name: "g", arguments: "{}" },
+  ]);
 });
 
 test("what was cut short can be continued", () => {
@@ -67,7 +79,12 @@ test("settings and conversation become a body", () => {
   assert.deepEqual(body.messages, [
     { role: "system", content: "Be brief." },
     { role: "user", content: "a" },
-    { role: "assistant", content: "", reasoning_content: "r", tool_calls: [{ id: "1", type: "function", function: { name: "f", arguments: "{}" } }] },
+    {
+      role: "assistant",
+      content: "",
+      reasoning_content: "r",
+      tool_calls: [{ id: "1", type: "function", function: { name: "f", arguments: "{}" } }],
+    },
     { role: "tool", tool_call_id: "1", content: "42" },
   ]);
   assert.equal(body.temperature, 0);

@@ -7,7 +7,9 @@ export function html(node) {
     const attributes = `${node.language ? ` ${node.language}` : ""}${node.isOpen ? " open" : ""}`;
     return `<code-block${attributes}>${html(node.text)}</code-block>`;
   }
-  const attrs = Object.entries(node.attrs ?? {}).map(([name, value]) => ` ${name}="${value}"`).join("");
+  const attrs = Object.entries(node.attrs ?? {})
+    .map(([name, value]) => ` ${name}="${value}"`)
+    .join("");
   const inner = node.kids.map(html).join("");
   return ["br", "hr"].includes(node.tag) ? `<${node.tag}>` : `<${node.tag}${attrs}>${inner}</${node.tag}>`;
 }

@@ -6,7 +6,10 @@ import { inline } from "../js/markdown/inline.js";
 import { LiveMarkdown } from "../js/markdown/live.js";
 import { html, SAMPLES } from "./markdown-samples.js";
 
-const whole = (source) => blocks(source).map(({ node }) => html(node)).join("");
+const whole = (source) =>
+  blocks(source)
+    .map(({ node }) => html(node))
+    .join("");
 const piece = (source) => inline(source).map(html).join("");
 
 function check(render, cases) {
@@ -15,7 +18,10 @@ function check(render, cases) {
 
 test("emphasis, code and breaks", () => {
   check(piece, [
-    ["a *b* **c** ***d*** _e_ __f__ ~~g~~", "a <em>b</em> <strong>c</strong> <em><strong>d</strong></em> <em>e</em> <strong>f</strong> <del>g</del>"],
+    [
+      "a *b* **c** ***d*** _e_ __f__ ~~g~~",
+      "a <em>b</em> <strong>c</strong> <em><strong>d</strong></em> <em>e</em> <strong>f</strong> <del>g</del>",
+    ],
     ["**bold *and* more**", "<strong>bold <em>and</em> more</strong>"],
     ["snake_case_name and 2 * 3 * 4", "snake_case_name and 2 * 3 * 4"],
     ["**open", "**open"],
@@ -30,7 +36,10 @@ test("emphasis, code and breaks", () => {
 
 test("formulas are not emphasis", () => {
   check(piece, [
-    ["$a_1 * b_1$", "<math><mrow><msub><mi>a</mi><mn>1</mn></msub><mo>∗</mo><msub><mi>b</mi><mn>1</mn></msub></mrow></math>"],
+    [
+      "$a_1 * b_1$",
+      "<math><mrow><msub><mi>a</mi><mn>1</mn></msub><mo>∗</mo><msub><mi>b</mi><mn>1</mn></msub></mrow></math>",
+    ],
     ["\\(x_i\\)", "<math><msub><mi>x</mi><mi>i</mi></msub></math>"],
     ["$$e^{x}$$", '<math display="block"><msup><mi>e</mi><mi>x</mi></msup></math>'],
     ["$\\odd_1$ _a_", '<span class="math">\\odd_1</span> <em>a</em>'],
@@ -43,7 +52,7 @@ test("links lead only where it is safe", () => {
   const link = (to, text) => `<a href="${to}">${text}</a>`;
   check(piece, [
     ["[a](https://e.org)", link("https://e.org", "a")],
-    ["[a *b*](https://e.org \"t\")", link("https://e.org", "a <em>b</em>")],
+    ['[a *b*](https://e.org "t")', link("https://e.org", "a <em>b</em>")],
     ["[a](https://e.org/x_(y))", link("https://e.org/x_(y)", "a")],
     ["see https://e.org/a_b_c, ok", `see ${link("https://e.org/a_b_c", "https://e.org/a_b_c")}, ok`],
     ["<mailto:a@e.org>", link("mailto:a@e.org", "mailto:a@e.org")],
@@ -97,7 +106,10 @@ test("tables", () => {
   const table = (inner) => `<div class="table" tabindex="0"><table>${inner}</table></div>`;
   check(whole, [
     ["|a|b|\n|-|-|\n|1|2|", table(`<thead>${row("th", "a", "b")}</thead><tbody>${row("td", "1", "2")}</tbody>`)],
-    ["a | b\n--- | ---\n`x|y` | \\|", table(`<thead>${row("th", "a", "b")}</thead><tbody>${row("td", "<code>x|y</code>", "|")}</tbody>`)],
+    [
+      "a | b\n--- | ---\n`x|y` | \\|",
+      table(`<thead>${row("th", "a", "b")}</thead><tbody>${row("td", "<code>x|y</code>", "|")}</tbody>`),
+    ],
     ["|a|\n|-|-|", "<p>|a|<br>|-|-|</p>"],
   ]);
 });
@@ -118,7 +130,18 @@ test("a growing text ends as the whole one, and settled blocks stay", () => {
 });
 
 test("no text is lost, hangs or fails", () => {
-  const hostile = ["[".repeat(5000), "*a ".repeat(5000), "> ".repeat(3000), "- ".repeat(3000), "`".repeat(4001), "_*~".repeat(3000), "![](".repeat(2000), "|".repeat(5000), "$a".repeat(5000), `${"- a\n".repeat(3)}${" ".repeat(900)}- b`];
+  const hostile = [
+    "[".repeat(5000),
+    "*a ".repeat(5000),
+    "> ".repeat(3000),
+    "- ".repeat(3000),
+    "`".repeat(4001),
+    "_*~".repeat(3000),
+    "![](".repeat(2000),
+    "|".repeat(5000),
+    "$a".repeat(5000),
+    `${"- a\n".repeat(3)}${" ".repeat(900)}- b`,
+  ];
   for (const text of hostile) {
     const start = performance.now();
     whole(text);

@@ -18,7 +18,7 @@ test("formulas become MathML", () => {
     ["\\frac{1}{2}", "<mfrac><mn>1</mn><mn>2</mn></mfrac>"],
     ["\\sqrt{x}", "<msqrt><mi>x</mi></msqrt>"],
     ["\\sqrt[3]{x}", "<mroot><mi>x</mi><mn>3</mn></mroot>"],
-    ["n \\log n", "<mrow><mi>n</mi><mo lspace=\"0.167em\" rspace=\"0.167em\">log</mo><mi>n</mi></mrow>"],
+    ["n \\log n", '<mrow><mi>n</mi><mo lspace="0.167em" rspace="0.167em">log</mo><mi>n</mi></mrow>'],
     ["\\sum_{i=1}^n", "<munderover><mo>∑</mo><mrow><mi>i</mi><mo>=</mo><mn>1</mn></mrow><mi>n</mi></munderover>"],
     ["\\int_0^1", "<msubsup><mo>∫</mo><mn>0</mn><mn>1</mn></msubsup>"],
     ["\\mathbb{R}", "<mi>ℝ</mi>"],
@@ -26,15 +26,30 @@ test("formulas become MathML", () => {
     ["\\text{if } x", "<mrow><mtext>if </mtext><mi>x</mi></mrow>"],
     ["f'", "<msup><mi>f</mi><mo>′</mo></msup>"],
     ["3.14", "<mn>3.14</mn>"],
+    ["\\pi*2", "<mrow><mi>π</mi><mo>∗</mo><mn>2</mn></mrow>"],
     ["\\left( x \\right)", "<mrow><mo>(</mo><mi>x</mi><mo>)</mo></mrow>"],
-    ["\\begin{pmatrix} a & b \\\\ c & d \\end{pmatrix}", "<mrow><mo>(</mo><mtable><mtr><mtd><mi>a</mi></mtd><mtd><mi>b</mi></mtd></mtr><mtr><mtd><mi>c</mi></mtd><mtd><mi>d</mi></mtd></mtr></mtable><mo>)</mo></mrow>"],
+    [
+      "\\begin{pmatrix} a & b \\\\ c & d \\end{pmatrix}",
+      "<mrow><mo>(</mo><mtable><mtr><mtd><mi>a</mi></mtd><mtd><mi>b</mi></mtd></mtr><mtr><mtd><mi>c</mi></mtd><mtd><mi>d</mi></mtd></mtr></mtable><mo>)</mo></mrow>",
+    ],
     ["\\hat{x}", "<mover><mi>x</mi><mo>^</mo></mover>"],
   ]);
   assert.deepEqual(formula("x", true).attrs, { display: "block" });
 });
 
 test("what is not known is shown as it was written", () => {
-  for (const source of ["\\unheard{x}", "\\frac{1}", "{", "}", "x &", "\\left( x", "\\begin{a}x\\end{a}", "\\", "{".repeat(100), "\\frac".repeat(50)]) {
+  for (const source of [
+    "\\unheard{x}",
+    "\\frac{1}",
+    "{",
+    "}",
+    "x &",
+    "\\left( x",
+    "\\begin{a}x\\end{a}",
+    "\\",
+    "{".repeat(100),
+    "\\frac".repeat(50),
+  ]) {
     assert.deepEqual(formula(source, false), { tag: "span", attrs: { class: "math" }, kids: [source] }, source);
   }
 });

@@ -20,8 +20,15 @@ test("failures say what to do", () => {
 
 test("figures are read, summed over models, without histograms' buckets", () => {
   const page = [
-    "# HELP a text", "# TYPE a gauge", 'a{model_name="x"} 1', 'a{model_name="y {z}"} 2.5', "plain 3",
-    'h_bucket{le="1"} 4', 'h_sum{m="x"} 1e3', 'c{model_name="x",block_size="64"} 1', "nothing NaN",
+    "# HELP a text",
+    "# TYPE a gauge",
+    'a{model_name="x"} 1',
+    'a{model_name="y {z}"} 2.5',
+    "plain 3",
+    'h_bucket{le="1"} 4',
+    'h_sum{m="x"} 1e3',
+    'c{model_name="x",block_size="64"} 1',
+    "nothing NaN",
   ].join("\n");
   assert.deepEqual(Object.fromEntries(readFigures(page)), { a: 3.5, plain: 3, h_sum: 1000, c: 1 });
   assert.equal(label(page, "c", "block_size"), "64");

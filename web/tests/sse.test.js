@@ -21,7 +21,10 @@ test("a stream may be cut anywhere", () => {
     assert.deepEqual([...reader.push(STREAM.slice(0, cut)), ...reader.push(STREAM.slice(cut))], EVENTS, `at ${cut}`);
   }
   const reader = new SseReader();
-  assert.deepEqual([...STREAM].flatMap((char) => reader.push(char)), EVENTS);
+  assert.deepEqual(
+    [...STREAM].flatMap((char) => reader.push(char)),
+    EVENTS,
+  );
 });
 
 test("what has no empty line behind it is not an event yet", () => {

@@ -39,7 +39,17 @@ test("what makes no sense is not set", () => {
 });
 
 test("storage that fails is done without", () => {
-  const refusing = { getItem() { throw new Error("no"); }, setItem() { throw new Error("no"); }, removeItem() { throw new Error("no"); } };
+  const refusing = {
+    getItem() {
+      throw new Error("no");
+    },
+    setItem() {
+      throw new Error("no");
+    },
+    removeItem() {
+      throw new Error("no");
+    },
+  };
   const settings = new Settings(refusing);
   settings.set("model", "m");
   assert.equal(settings.get("model"), "m");
@@ -64,7 +74,10 @@ test("without a database conversations last as long as the page", async () => {
   const conversation = newConversation();
   await kept.put(conversation);
   add(conversation, null, { role: "user", content: "later" });
-  assert.deepEqual((await kept.all()).map(({ roots }) => roots.length), [0]);
+  assert.deepEqual(
+    (await kept.all()).map(({ roots }) => roots.length),
+    [0],
+  );
   await kept.remove(conversation.id);
   assert.deepEqual(await kept.all(), []);
 });

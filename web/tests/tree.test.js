@@ -40,10 +40,16 @@ test("removing shows a neighbour and leaves nothing behind", () => {
 
 test("paths and titles", () => {
   const { conversation, answer } = talk();
-  assert.deepEqual(tree.pathTo(conversation, answer.id).map((node) => node.content), ["one", "two"]);
+  assert.deepEqual(
+    tree.pathTo(conversation, answer.id).map((node) => node.content),
+    ["one", "two"],
+  );
   assert.equal(conversation.title, "one");
   assert.equal(tree.titleOf(`  ${"word ".repeat(30)}\nmore`).length <= 61, true);
-  const parts = [{ type: "text", text: "look" }, { type: "image_url", image_url: { url: "data:x" } }];
+  const parts = [
+    { type: "text", text: "look" },
+    { type: "image_url", image_url: { url: "data:x" } },
+  ];
   assert.equal(tree.textOf({ content: parts }), "look");
   assert.deepEqual(tree.imagesOf({ content: parts }), ["data:x"]);
 });
@@ -57,9 +63,24 @@ test("what is not a conversation is told apart", () => {
     return tree.isSound(copy);
   };
   assert.equal(tree.isSound(null), false);
-  assert.equal(spoilt((c) => delete c.nodes[answer.id]), false);
-  assert.equal(spoilt((c) => c.nodes[answer.id].children.push(question.id)), false);
-  assert.equal(spoilt((c) => (c.chosen = "x")), false);
-  assert.equal(spoilt((c) => (c.nodes[question.id].role = 1)), false);
-  assert.equal(spoilt((c) => (c.nodes.lost = { id: "lost", parent: null, role: "user", children: [] })), false);
+  assert.equal(
+    spoilt((c) => delete c.nodes[answer.id]),
+    false,
+  );
+  assert.equal(
+    spoilt((c) => c.nodes[answer.id].children.push(question.id)),
+    false,
+  );
+  assert.equal(
+    spoilt((c) => (c.chosen = "x")),
+    false,
+  );
+  assert.equal(
+    spoilt((c) => (c.nodes[question.id].role = 1)),
+    false,
+  );
+  assert.equal(
+    spoilt((c) => (c.nodes.lost = { id: "lost", parent: null, role: "user", children: [] })),
+    false,
+  );
 });

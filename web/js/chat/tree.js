@@ -80,7 +80,10 @@ export function remove(conversation, id) {
 /** What a message says, without its images. */
 export function textOf(node) {
   if (typeof node.content === "string") return node.content;
-  return (node.content ?? []).filter((part) => part.type === "text").map((part) => part.text).join("\n");
+  return (node.content ?? [])
+    .filter((part) => part.type === "text")
+    .map((part) => part.text)
+    .join("\n");
 }
 
 /** The addresses of a message's images. */
@@ -111,8 +114,13 @@ export function isSound(conversation) {
     among.every((child) => {
       const node = Object.hasOwn(nodes, child) ? nodes[child] : null;
       reached += 1;
-      return reached <= Object.keys(nodes).length && node?.id === child && node.parent === parent &&
-        typeof node.role === "string" && check(node.children, node.chosen, child);
+      return (
+        reached <= Object.keys(nodes).length &&
+        node?.id === child &&
+        node.parent === parent &&
+        typeof node.role === "string" &&
+        check(node.children, node.chosen, child)
+      );
     });
   return check(roots, chosen, null) && reached === Object.keys(nodes).length;
 }

@@ -76,7 +76,9 @@ function formulaBlock(lines, at) {
   // What stands behind it makes it part of a paragraph.
   if (!text.at(-1).trimEnd().endsWith(close)) return null;
   const source = text.join("\n").trimEnd().slice(0, -close.length);
-  return source.trim() && !source.includes(close) ? { node: { tag: "p", kids: [formula(source, true)] }, end: end + 1 } : null;
+  return source.trim() && !source.includes(close)
+    ? { node: { tag: "p", kids: [formula(source, true)] }, end: end + 1 }
+    : null;
 }
 
 function fenced(lines, at) {
@@ -90,7 +92,10 @@ function fenced(lines, at) {
   }
   const isOpen = end >= lines.length;
   const language = /^[\w+#.-]*/.exec(info.trim())[0];
-  return { node: { tag: "code-block", language, text: text.join("\n"), isOpen, kids: [] }, end: isOpen ? end : end + 1 };
+  return {
+    node: { tag: "code-block", language, text: text.join("\n"), isOpen, kids: [] },
+    end: isOpen ? end : end + 1,
+  };
 }
 
 function quote(lines, at, depth) {
@@ -151,7 +156,12 @@ function readItem(lines, at, found, base) {
     const line = lines[end];
     if (!line.trim()) {
       const next = skipBlank(lines, end);
-      if (next >= lines.length || width(lines[next]) <= base || (ITEM.test(lines[next]) && width(lines[next]) < base + 2)) break;
+      if (
+        next >= lines.length ||
+        width(lines[next]) <= base ||
+        (ITEM.test(lines[next]) && width(lines[next]) < base + 2)
+      )
+        break;
       isLoose ||= !ITEM.test(lines[next]) && !isFenced(inner);
       while (end < next) {
         inner.push("");

@@ -9,7 +9,12 @@ export function codeBlock(node) {
   const text = document.createTextNode(node.text);
   const code = h("code", {}, text);
   const name = h("span", { class: "language" }, node.language || "text");
-  const head = h("div", { class: "code-head" }, name, copyButton(() => code.textContent, "Copy code"));
+  const head = h(
+    "div",
+    { class: "code-head" },
+    name,
+    copyButton(() => code.textContent, "Copy code"),
+  );
   const block = h("div", { class: "code-block" }, head, h("pre", { tabindex: "0" }, code));
   if (!node.isOpen) paint(code, node);
   return block;
@@ -30,5 +35,6 @@ export function patchCodeBlock(block, before, after) {
 
 function paint(code, { text, language }) {
   const pieces = colours(text, language);
-  if (pieces) code.replaceChildren(...pieces.map(([kind, piece]) => (kind ? h("span", { class: `c-${kind}` }, piece) : piece)));
+  if (pieces)
+    code.replaceChildren(...pieces.map(([kind, piece]) => (kind ? h("span", { class: `c-${kind}` }, piece) : piece)));
 }

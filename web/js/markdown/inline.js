@@ -225,7 +225,8 @@ function emphasize(tokens) {
       else append(top().kids, node);
       left -= width;
     }
-    if (left > 0 && token.opens && stack.length < LONGEST_NESTING) stack.push({ mark: token.mark, count: left, kids: [] });
+    if (left > 0 && token.opens && stack.length < LONGEST_NESTING)
+      stack.push({ mark: token.mark, count: left, kids: [] });
     else if (left > 0) append(top().kids, token.mark.repeat(left));
   }
   unwind(1);

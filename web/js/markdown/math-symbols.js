@@ -28,8 +28,20 @@ export const SYMBOLS = {
     "infty partial nabla forall exists nexists emptyset varnothing ell hbar Re Im aleph angle triangle square blacksquare Box therefore because prime degree",
     "∞ ∂ ∇ ∀ ∃ ∄ ∅ ∅ ℓ ℏ ℜ ℑ ℵ ∠ △ □ ■ □ ∴ ∵ ′ °",
   ),
-  ...table("ldots dots cdots vdots ddots dotsc dotsb colon langle rangle lfloor rfloor lceil rceil lvert rvert lVert rVert vert Vert", "… … ⋯ ⋮ ⋱ … ⋯ : ⟨ ⟩ ⌊ ⌋ ⌈ ⌉ | | ‖ ‖ | ‖"),
-  "{": "{", "}": "}", "%": "%", "$": "$", "#": "#", "&": "&", _: "_", "|": "‖", backslash: "\\", checkmark: "✓",
+  ...table(
+    "ldots dots cdots vdots ddots dotsc dotsb colon langle rangle lfloor rfloor lceil rceil lvert rvert lVert rVert vert Vert",
+    "… … ⋯ ⋮ ⋱ … ⋯ : ⟨ ⟩ ⌊ ⌋ ⌈ ⌉ | | ‖ ‖ | ‖",
+  ),
+  "{": "{",
+  "}": "}",
+  "%": "%",
+  $: "$",
+  "#": "#",
+  "&": "&",
+  _: "_",
+  "|": "‖",
+  backslash: "\\",
+  checkmark: "✓",
 };
 
 export const LARGE = table(
@@ -38,29 +50,81 @@ export const LARGE = table(
 );
 
 export const FUNCTIONS = new Set(
-  "log ln lg exp sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh det dim ker deg gcd lim limsup liminf max min sup inf arg argmax argmin Pr mod bmod hom tr".split(" "),
+  "log ln lg exp sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh det dim ker deg gcd lim limsup liminf max min sup inf arg argmax argmin Pr mod bmod hom tr".split(
+    " ",
+  ),
 );
 
 export const SPACES = {
-  ",": "0.167em", ":": "0.222em", ";": "0.278em", "!": "-0.167em", " ": "0.333em", quad: "1em", qquad: "2em", enspace: "0.5em", thinspace: "0.167em",
+  ",": "0.167em",
+  ":": "0.222em",
+  ";": "0.278em",
+  "!": "-0.167em",
+  " ": "0.333em",
+  quad: "1em",
+  qquad: "2em",
+  enspace: "0.5em",
+  thinspace: "0.167em",
 };
 
 export const ACCENTS = {
-  hat: "^", widehat: "^", bar: "¯", overline: "¯", vec: "→", tilde: "~", widetilde: "~", dot: "˙", ddot: "¨", underline: "_",
-  overbrace: "⏞", underbrace: "⏟", overrightarrow: "→",
+  hat: "^",
+  widehat: "^",
+  bar: "¯",
+  overline: "¯",
+  vec: "→",
+  tilde: "~",
+  widetilde: "~",
+  dot: "˙",
+  ddot: "¨",
+  underline: "_",
+  overbrace: "⏞",
+  underbrace: "⏟",
+  overrightarrow: "→",
 };
 
 export const DELIMITERS = {
-  "{": "{", "}": "}", "|": "‖", langle: "⟨", rangle: "⟩", lfloor: "⌊", rfloor: "⌋", lceil: "⌈", rceil: "⌉", lvert: "|", rvert: "|",
-  lVert: "‖", rVert: "‖", vert: "|", Vert: "‖", lbrace: "{", rbrace: "}", lbrack: "[", rbrack: "]",
+  "{": "{",
+  "}": "}",
+  "|": "‖",
+  langle: "⟨",
+  rangle: "⟩",
+  lfloor: "⌊",
+  rfloor: "⌋",
+  lceil: "⌈",
+  rceil: "⌉",
+  lvert: "|",
+  rvert: "|",
+  lVert: "‖",
+  rVert: "‖",
+  vert: "|",
+  Vert: "‖",
+  lbrace: "{",
+  rbrace: "}",
+  lbrack: "[",
+  rbrack: "]",
 };
 
 export const STYLES = {
-  mathrm: "normal", mathbf: "bold", boldsymbol: "bold", bm: "bold", mathbb: "double", mathcal: "script", mathscr: "script",
-  mathfrak: "fraktur", mathit: "italic", mathsf: "normal", mathtt: "normal",
+  mathrm: "normal",
+  mathbf: "bold",
+  boldsymbol: "bold",
+  bm: "bold",
+  mathbb: "double",
+  mathcal: "script",
+  mathscr: "script",
+  mathfrak: "fraktur",
+  mathit: "italic",
+  mathsf: "normal",
+  mathtt: "normal",
 };
 
-const PLANES = { bold: [0x1d400, 0x1d41a, 0x1d7ce], double: [0x1d538, 0x1d552, 0x1d7d8], script: [0x1d49c, 0x1d4b6], fraktur: [0x1d504, 0x1d51e] };
+const PLANES = {
+  bold: [0x1d400, 0x1d41a, 0x1d7ce],
+  double: [0x1d538, 0x1d552, 0x1d7d8],
+  script: [0x1d49c, 0x1d4b6],
+  fraktur: [0x1d504, 0x1d51e],
+};
 /** Letters that had a place of their own before the planes were made. */
 const APART = {
   double: { C: "ℂ", H: "ℍ", N: "ℕ", P: "ℙ", Q: "ℚ", R: "ℝ", Z: "ℤ" },
@@ -76,7 +140,13 @@ export function styled(text, style) {
     .map((char) => {
       const apart = APART[style]?.[char];
       if (apart) return apart;
-      const start = /[A-Z]/.test(char) ? ["A", plane[0]] : /[a-z]/.test(char) ? ["a", plane[1]] : /\d/.test(char) && plane[2] ? ["0", plane[2]] : null;
+      const start = /[A-Z]/.test(char)
+        ? ["A", plane[0]]
+        : /[a-z]/.test(char)
+          ? ["a", plane[1]]
+          : /\d/.test(char) && plane[2]
+            ? ["0", plane[2]]
+            : null;
       return start ? String.fromCodePoint(start[1] + char.charCodeAt(0) - start[0].charCodeAt(0)) : char;
     })
     .join("");

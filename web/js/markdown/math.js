@@ -7,10 +7,21 @@ import { ACCENTS, DELIMITERS, FUNCTIONS, LARGE, SPACES, STYLES, SYMBOLS, styled 
 const LONGEST = 4000;
 const DEEPEST = 40;
 const TABLES = {
-  matrix: ["", ""], pmatrix: ["(", ")"], bmatrix: ["[", "]"], Bmatrix: ["{", "}"], vmatrix: ["|", "|"], Vmatrix: ["‖", "‖"],
-  cases: ["{", ""], aligned: ["", ""], align: ["", ""], "align*": ["", ""], gathered: ["", ""], array: ["", ""], split: ["", ""],
+  matrix: ["", ""],
+  pmatrix: ["(", ")"],
+  bmatrix: ["[", "]"],
+  Bmatrix: ["{", "}"],
+  vmatrix: ["|", "|"],
+  Vmatrix: ["‖", "‖"],
+  cases: ["{", ""],
+  aligned: ["", ""],
+  align: ["", ""],
+  "align*": ["", ""],
+  gathered: ["", ""],
+  array: ["", ""],
+  split: ["", ""],
 };
-const TOKEN = /\\(?:[a-zA-Z]+\*?|[^a-zA-Z])|[{}^_&~']|\s+|\d+(?:[.,]\d+)*|[^\\]/gu;
+const TOKEN = /\\(?:operatorname\*|[a-zA-Z]+|[^a-zA-Z])|[{}^_&~']|\s+|\d+(?:[.,]\d+)*|[^\\]/gu;
 
 /**
  * A node for a formula.
@@ -60,7 +71,8 @@ class Reader {
     this.#depth += 1;
     if (this.#depth > DEEPEST) throw new Error("too deep");
     const kids = [];
-    for (let token = this.#peek(); token !== undefined && !ends(token); token = this.#peek()) kids.push(...this.#scripted());
+    for (let token = this.#peek(); token !== undefined && !ends(token); token = this.#peek())
+      kids.push(...this.#scripted());
     this.#depth -= 1;
     return kids;
   }
@@ -133,28 +145,62 @@ class Reader {
     if (FUNCTIONS.has(name)) return named(name);
     if (Object.hasOwn(LARGE, name)) return { ...op(LARGE[name]), isLarge: !name.includes("int") };
     if (Object.hasOwn(SPACES, name)) return { tag: "mspace", attrs: { width: SPACES[name] }, kids: [] };
-    if (Object.hasOwn(ACCENTS, name)) return { ...el(name === "underline" || name === "underbrace" ? "munder" : "mover", this.#argument(), op(ACCENTS[name])), isLarge: /brace$/.test(name) };
+    if (Object.hasOwn(ACCENTS, name))
+      return {
+        ...el(name === "underline" || name === "underbrace" ? "munder" : "mover", this.#argument(), op(ACCENTS[name])),
+        isLarge: /brace$/.test(name),
+      };
     if (Object.hasOwn(STYLES, name)) return this.#styled(STYLES[name]);
     switch (name) {
-      case "frac": case "dfrac": case "tfrac": case "cfrac":
+      case "frac":
+      case "dfrac":
+      case "tfrac":
+      case "cfrac":
         return el("mfrac", this.#argument(), this.#argument());
-      case "binom": case "dbinom": case "tbinom":
-        return row([op("("), { ...el("mfrac", this.#argument(), this.#argument()), attrs: { linethickness: "0" } }, op(")")]);
+      case "binom":
+      case "dbinom":
+      case "tbinom":
+        return row([
+          op("("),
+          { ...el("mfrac", this.#argument(), this.#argument()), attrs: { linethickness: "0" } },
+          op(")"),
+        ]);
       case "sqrt":
         return this.#root();
-      case "text": case "textrm": case "textbf": case "textit": case "mbox": case "operatorname": case "operatorname*":
+      case "text":
+      case "textrm":
+      case "textbf":
+      case "textit":
+      case "mbox":
+      case "operatorname":
+      case "operatorname*":
         return el("mtext", this.#text());
       case "left":
         return this.#fenced();
       case "begin":
         return this.#table();
-      case "boxed": case "mathop": case "mathrel": case "mathbin": case "mathord":
+      case "boxed":
+      case "mathop":
+      case "mathrel":
+      case "mathbin":
+      case "mathord":
         return this.#argument();
       case "not":
         return op(`${this.#next().replace(/^\\in$/, "∈")}\u0338`);
-      case "displaystyle": case "textstyle": case "limits": case "nolimits":
+      case "displaystyle":
+      case "textstyle":
+      case "limits":
+      case "nolimits":
         return row([]);
-      case "big": case "Big": case "bigg": case "Bigg": case "bigl": case "bigr": case "Bigl": case "Bigr": case "middle":
+      case "big":
+      case "Big":
+      case "bigg":
+      case "Bigg":
+      case "bigl":
+      case "bigr":
+      case "Bigl":
+      case "Bigr":
+      case "middle":
         return op(this.#delimiter());
       default:
         throw new Error(`\\${name} is not known`);
@@ -205,7 +251,11 @@ class Reader {
     if (this.#text() !== name) throw new Error("it ends as something else");
     const filled = rows.filter((cells) => cells.some((cell) => cell.kids.length));
     const kind = /^(cases|align|split)/.test(name) ? "aligned" : "";
-    const table = { tag: "mtable", attrs: kind ? { class: kind } : undefined, kids: filled.map((cells) => ({ tag: "mtr", kids: cells })) };
+    const table = {
+      tag: "mtable",
+      attrs: kind ? { class: kind } : undefined,
+      kids: filled.map((cells) => ({ tag: "mtr", kids: cells })),
+    };
     const [open, close] = TABLES[name];
     return row([open && op(open, true), table, close && op(close, true)].filter(Boolean));
   }
@@ -220,7 +270,11 @@ function row(kids) {
 }
 
 function op(text, isStretchy) {
-  return { tag: "mo", attrs: isStretchy ? undefined : /^[()[\]{}|‖]$/u.test(text) ? { stretchy: "false" } : undefined, kids: [text] };
+  return {
+    tag: "mo",
+    attrs: isStretchy ? undefined : /^[()[\]{}|‖]$/u.test(text) ? { stretchy: "false" } : undefined,
+    kids: [text],
+  };
 }
 
 /** A function by its name, with a little room around it. */

@@ -52,7 +52,10 @@ export function ofResponse(status, body, retryAfter) {
   if (code === "context_length_exceeded") {
     const { n_prompt_tokens: prompt, n_ctx: context } = body.error;
     const numbers = prompt && context ? ` (${prompt} tokens, and the model takes ${context})` : "";
-    return new Failure(Kind.context, `The conversation is too long for the model${numbers}. Start a new one, or edit an earlier message.`);
+    return new Failure(
+      Kind.context,
+      `The conversation is too long for the model${numbers}. Start a new one, or edit an earlier message.`,
+    );
   }
   if (status === 429) {
     const seconds = Number(retryAfter) || undefined;

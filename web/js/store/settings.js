@@ -2,8 +2,14 @@
 
 const PLACE = "tidemill.settings";
 const NUMBERS = {
-  temperature: [0, 2], top_p: [0, 1], top_k: [0, 1000], min_p: [0, 1], presence_penalty: [-2, 2],
-  repeat_penalty: [0.5, 2], seed: [0, 2 ** 32 - 1], max_tokens: [1, 1_000_000],
+  temperature: [0, 2],
+  top_p: [0, 1],
+  top_k: [0, 1000],
+  min_p: [0, 1],
+  presence_penalty: [-2, 2],
+  repeat_penalty: [0.5, 2],
+  seed: [0, 2 ** 32 - 1],
+  max_tokens: [1, 1_000_000],
 };
 const CHOICES = {
   theme: ["", "light", "dark"],

@@ -25,8 +25,12 @@ export class AssistantMessage {
     this.node = node;
     this.thoughts = h("div", { class: "prose thoughts" });
     this.thinkingWords = h("span", {});
-    this.thinking = h("details", { class: "fold thinking", hidden: true, on: { toggle: () => this.#drawThoughts() } },
-      h("summary", {}, this.thinkingWords), this.thoughts);
+    this.thinking = h(
+      "details",
+      { class: "fold thinking", hidden: true, on: { toggle: () => this.#drawThoughts() } },
+      h("summary", {}, this.thinkingWords),
+      this.thoughts,
+    );
     this.prose = h("div", { class: "prose" });
     this.calls = new Calls((results) => app.giveResults(node.id, results));
     this.status = new Status();
@@ -34,15 +38,25 @@ export class AssistantMessage {
     this.figures = h("span", { class: "figures" });
     this.branches = new Branches((by) => app.step(node.id, by));
     this.onward = button("Continue", () => app.goOn(node.id), { class: "button small", data: { act: "continue" } });
-    this.foot = h("div", { class: "actions" },
+    this.foot = h(
+      "div",
+      { class: "actions" },
       this.branches.element,
       copyButton(() => node.content, "Copy answer"),
       iconButton("again", "Answer again", () => app.again(node.id), { data: { act: "again" } }),
       this.onward,
       this.figures,
     );
-    this.element = h("article", { class: "message assistant", "aria-label": "Answer" },
-      this.thinking, this.prose, this.calls.element, this.status.element, this.error, this.foot);
+    this.element = h(
+      "article",
+      { class: "message assistant", "aria-label": "Answer" },
+      this.thinking,
+      this.prose,
+      this.calls.element,
+      this.status.element,
+      this.error,
+      this.foot,
+    );
   }
 
   /** Brings everything up to date; `shape` is what has changed around it. */

@@ -53,7 +53,9 @@ export class Bar {
     const shown = JSON.stringify(models.map(({ id, status }) => [id, standOf(status)]));
     if (this.models.dataset.shown !== shown) {
       this.models.dataset.shown = shown;
-      this.models.replaceChildren(...models.map(({ id, status }) => h("option", { value: id }, `${id}${standOf(status)}`)));
+      this.models.replaceChildren(
+        ...models.map(({ id, status }) => h("option", { value: id }, `${id}${standOf(status)}`)),
+      );
     }
     this.models.value = chosen.id;
   }

@@ -9,7 +9,13 @@ export class Branches {
     this.back = iconButton("left", "Previous version", () => step(-1));
     this.forth = iconButton("right", "Next version", () => step(1));
     this.count = h("span", { class: "branch-count" });
-    this.element = h("span", { class: "branches", role: "group", "aria-label": "Versions", hidden: true }, this.back, this.count, this.forth);
+    this.element = h(
+      "span",
+      { class: "branches", role: "group", "aria-label": "Versions", hidden: true },
+      this.back,
+      this.count,
+      this.forth,
+    );
   }
 
   update({ at, of }) {

@@ -6,7 +6,11 @@ import { icon } from "./icons.js";
 /** A button that is only an icon, with its name for those who hover or listen. */
 export function iconButton(name, label, onClick, props = {}) {
   const on = { click: onClick };
-  return h("button", { type: "button", class: "icon-button", "aria-label": label, title: label, on, ...props }, icon(name));
+  return h(
+    "button",
+    { type: "button", class: "icon-button", "aria-label": label, title: label, on, ...props },
+    icon(name),
+  );
 }
 
 /** A button with words. */

@@ -46,17 +46,27 @@ export class Calls {
   #card() {
     const name = h("code", { class: "call-name" });
     const text = h("pre", { tabindex: "0" });
-    const element = h("section", { class: "call", "aria-label": "Tool call" }, h("header", {}, icon("tool"), "Calls ", name), text);
+    const element = h(
+      "section",
+      { class: "call", "aria-label": "Tool call" },
+      h("header", {}, icon("tool"), "Calls ", name),
+      text,
+    );
     this.element.insertBefore(element, this.#form);
     return { element, name, text };
   }
 
   #results(calls) {
     const fields = calls.map((call) =>
-      growing(h("textarea", {
-        class: "field mono", rows: "1", spellcheck: "false",
-        "aria-label": `Result of ${call.name}`, placeholder: `What ${call.name} returns, such as {"value": 1}`,
-      })),
+      growing(
+        h("textarea", {
+          class: "field mono",
+          rows: "1",
+          spellcheck: "false",
+          "aria-label": `Result of ${call.name}`,
+          placeholder: `What ${call.name} returns, such as {"value": 1}`,
+        }),
+      ),
     );
     const submit = (event) => {
       event.preventDefault();

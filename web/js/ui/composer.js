@@ -9,21 +9,45 @@ import { Images } from "./images.js";
 import { toast } from "./notices.js";
 import { choiceOf } from "./select.js";
 
-const EFFORTS = [["", "Thinking: model's way"], ["none", "No thinking"], ["low", "Thinking: short"], ["medium", "Thinking: longer"], ["high", "Thinking: unbounded"]];
+const EFFORTS = [
+  ["", "Thinking: model's way"],
+  ["none", "No thinking"],
+  ["low", "Thinking: short"],
+  ["medium", "Thinking: longer"],
+  ["high", "Thinking: unbounded"],
+];
 
 export class Composer {
   constructor(app, place) {
     this.app = app;
-    this.field = growing(h("textarea", {
-      id: "prompt", class: "prompt", rows: "1", placeholder: "Write a message", "aria-label": "Message", enterkeyhint: "send",
-      on: { keydown: (event) => this.#key(event), input: () => this.#typed() },
-    }));
+    this.field = growing(
+      h("textarea", {
+        id: "prompt",
+        class: "prompt",
+        rows: "1",
+        placeholder: "Write a message",
+        "aria-label": "Message",
+        enterkeyhint: "send",
+        on: { keydown: (event) => this.#key(event), input: () => this.#typed() },
+      }),
+    );
     this.images = new Images(() => this.#update());
-    this.attach = iconButton("image", "Attach an image", () => this.images.choose(), { hidden: true, data: { act: "attach" } });
+    this.attach = iconButton("image", "Attach an image", () => this.images.choose(), {
+      hidden: true,
+      data: { act: "attach" },
+    });
     const effort = choiceOf(app.settings, "effort", EFFORTS, { class: "quiet", "aria-label": "Thinking" });
     this.room = h("span", { class: "room" });
     this.send = h("button", { class: "send", "aria-label": "Send", title: "Send" }, icon("send"));
-    const tools = h("div", { class: "composer-tools" }, this.attach, effort, h("span", { class: "space" }), this.room, this.send);
+    const tools = h(
+      "div",
+      { class: "composer-tools" },
+      this.attach,
+      effort,
+      h("span", { class: "space" }),
+      this.room,
+      this.send,
+    );
     const submit = (event) => {
       event.preventDefault();
       this.#submit();

@@ -47,7 +47,11 @@ export function mark() {
   svg.setAttribute("viewBox", "0 0 24 24");
   svg.setAttribute("class", "mark");
   svg.setAttribute("aria-hidden", "true");
-  for (const [y, opacity] of [[7, 1], [12, 0.7], [17, 0.4]]) {
+  for (const [y, opacity] of [
+    [7, 1],
+    [12, 0.7],
+    [17, 0.4],
+  ]) {
     const path = document.createElementNS(SVG, "path");
     path.setAttribute("d", `M3 ${y}c3-3 6-3 9 0s6 3 9 0`);
     path.setAttribute("opacity", String(opacity));

@@ -13,7 +13,13 @@ export class Images {
   constructor(changed) {
     this.changed = changed;
     this.element = h("div", { class: "images", hidden: true });
-    this.input = h("input", { type: "file", accept: "image/*", multiple: true, hidden: true, on: { change: () => this.#add(this.input.files) } });
+    this.input = h("input", {
+      type: "file",
+      accept: "image/*",
+      multiple: true,
+      hidden: true,
+      on: { change: () => this.#add(this.input.files) },
+    });
   }
 
   /** Lets images be pasted into a field and dropped on a box, while `isWanted`. */
@@ -62,7 +68,12 @@ export class Images {
         this.#urls.splice(index, 1);
         this.#draw();
       };
-      return h("figure", {}, h("img", { src: url, alt: `Image ${index + 1}` }), iconButton("close", "Remove image", remove));
+      return h(
+        "figure",
+        {},
+        h("img", { src: url, alt: `Image ${index + 1}` }),
+        iconButton("close", "Remove image", remove),
+      );
     });
     this.element.replaceChildren(...shown);
     this.element.hidden = !shown.length;

@@ -10,8 +10,17 @@ export class Meter {
   constructor(label, kinds) {
     this.words = h("span", { class: "meter-words" });
     this.parts = kinds.map((kind) => h("span", { class: `part ${kind}` }));
-    this.bar = h("span", { class: "meter-bar", role: "meter", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100" }, this.parts);
-    this.element = h("div", { class: "meter" }, h("span", { class: "meter-head" }, h("span", {}, label), this.words), this.bar);
+    this.bar = h(
+      "span",
+      { class: "meter-bar", role: "meter", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100" },
+      this.parts,
+    );
+    this.element = h(
+      "div",
+      { class: "meter" },
+      h("span", { class: "meter-head" }, h("span", {}, label), this.words),
+      this.bar,
+    );
   }
 
   update(parts, whole, words) {

@@ -33,7 +33,12 @@ export class Notices {
 
   #keyForm(why) {
     const field = h("input", {
-      type: "password", class: "field", autocomplete: "off", "aria-label": "API key", placeholder: "API key", value: this.app.settings.get("key"),
+      type: "password",
+      class: "field",
+      autocomplete: "off",
+      "aria-label": "API key",
+      placeholder: "API key",
+      value: this.app.settings.get("key"),
     });
     const submit = (event) => {
       event.preventDefault();
@@ -41,7 +46,13 @@ export class Notices {
       this.app.server.look();
     };
     const words = h("p", {}, why.replace(" Enter it in the settings.", ""));
-    return h("form", { class: "notice", role: "alert", on: { submit } }, words, field, h("button", { class: "button strong" }, "Use key"));
+    return h(
+      "form",
+      { class: "notice", role: "alert", on: { submit } },
+      words,
+      field,
+      h("button", { class: "button strong" }, "Use key"),
+    );
   }
 }
 
@@ -49,10 +60,12 @@ export class Notices {
 export function toast(text, action, onAction) {
   const places = document.getElementById("toasts");
   const remove = () => element.remove();
-  const act = action && button(action, () => {
-    onAction();
-    remove();
-  });
+  const act =
+    action &&
+    button(action, () => {
+      onAction();
+      remove();
+    });
   const element = h("div", { class: "toast" }, h("span", {}, text), act, iconButton("close", "Dismiss", remove));
   places.replaceChildren(element);
   setTimeout(remove, TOAST_MS);

@@ -13,10 +13,29 @@ export class Panel {
     this.place = place;
     this.views = { settings: new SettingsView(app), server: new ServerView(app) };
     this.tabs = Object.entries(NAMES).map(([name, label]) =>
-      h("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "panel-body", data: { name }, on: { click: () => this.show(name) } }, label),
+      h(
+        "button",
+        {
+          type: "button",
+          role: "tab",
+          id: `tab-${name}`,
+          "aria-controls": "panel-body",
+          data: { name },
+          on: { click: () => this.show(name) },
+        },
+        label,
+      ),
     );
     this.body = h("div", { id: "panel-body", class: "panel-body", role: "tabpanel", tabindex: "0" });
-    place.append(h("header", { class: "panel-head" }, h("div", { role: "tablist", class: "tabs", "aria-label": "Panel" }, this.tabs), iconButton("close", "Close", () => this.close())), this.body);
+    place.append(
+      h(
+        "header",
+        { class: "panel-head" },
+        h("div", { role: "tablist", class: "tabs", "aria-label": "Panel" }, this.tabs),
+        iconButton("close", "Close", () => this.close()),
+      ),
+      this.body,
+    );
     if (!matchMedia("(max-width: 75rem)").matches) this.show(app.settings.get("panel"));
   }
 

@@ -24,12 +24,15 @@ export class ServerView {
     this.slots = h("ul", { class: "slots" });
     this.facts = h("dl", { class: "facts" });
     this.why = h("p", { class: "hint", role: "status" });
-    this.element = h("div", { class: "server" },
+    this.element = h(
+      "div",
+      { class: "server" },
       group("Speed", h("p", { class: "reading" }, this.speedNow, " tokens/s"), this.speed.element),
       group("Memory", this.context.element, this.memory.element, this.hits.element, this.drafts.element),
       group("Answers in the making", this.slots),
       group("Model", this.facts),
-      this.why);
+      this.why,
+    );
     app.addEventListener("answer", () => this.#isShown && this.#drawContext());
     app.addEventListener("opened", () => this.#isShown && this.#drawContext());
     document.addEventListener("visibilitychange", () => this.#isShown && !document.hidden && this.#look());
@@ -81,10 +84,17 @@ export class ServerView {
     const [pages, held, cached] = [of("tidemill:pages"), of("tidemill:pages_held"), of("tidemill:pages_cached")];
     const entries = of("tidemill:cache_entries");
     const kept = entries ? `, ${several(entries, "cached prompt")} (${bytes(of("tidemill:cache_bytes"))})` : "";
-    this.memory.update([held, cached], pages, `${count((held + cached) * tokens)} of ${count(pages * tokens)} tokens${kept}`);
+    this.memory.update(
+      [held, cached],
+      pages,
+      `${count((held + cached) * tokens)} of ${count(pages * tokens)} tokens${kept}`,
+    );
     const [hits, queries] = [of("vllm:prefix_cache_hits_total"), of("vllm:prefix_cache_queries_total")];
     this.hits.update([hits], queries, `${count(hits)} of ${count(queries)}`);
-    const [accepted, drafted] = [of("vllm:spec_decode_num_accepted_tokens_total"), of("vllm:spec_decode_num_draft_tokens_total")];
+    const [accepted, drafted] = [
+      of("vllm:spec_decode_num_accepted_tokens_total"),
+      of("vllm:spec_decode_num_draft_tokens_total"),
+    ];
     this.drafts.update([accepted], drafted, `${count(accepted)} of ${count(drafted)}`);
     this.drafts.element.hidden = drafted === 0;
   }
@@ -93,10 +103,19 @@ export class ServerView {
     const words = slots.map((slot) => {
       if (slot.state === "idle" || !slot.is_processing) return ["idle", "Idle"];
       const read = `${count(slot.n_past ?? 0)} of ${count(slot.n_prompt_tokens ?? 0)} tokens read`;
-      const texts = { waiting: "Waiting", prefill: read, decode: `${count(slot.n_decoded ?? 0)} tokens written`, paused: "Paused, makes room" };
+      const texts = {
+        waiting: "Waiting",
+        prefill: read,
+        decode: `${count(slot.n_decoded ?? 0)} tokens written`,
+        paused: "Paused, makes room",
+      };
       return [slot.state, texts[slot.state] ?? "Working"];
     });
-    this.slots.replaceChildren(...words.map(([state, text]) => h("li", { data: { state } }, h("span", { class: "dot", "aria-hidden": "true" }), text)));
+    this.slots.replaceChildren(
+      ...words.map(([state, text]) =>
+        h("li", { data: { state } }, h("span", { class: "dot", "aria-hidden": "true" }), text),
+      ),
+    );
   }
 
   #drawFacts() {
@@ -105,7 +124,10 @@ export class ServerView {
     if (!model) return;
     const rows = [
       ["Name", model.id],
-      ["Context", `${count(model.context_length ?? 0)} tokens${model.meta?.n_ctx_train > model.context_length ? `, trained for ${count(model.meta.n_ctx_train)}` : ""}`],
+      [
+        "Context",
+        `${count(model.context_length ?? 0)} tokens${model.meta?.n_ctx_train > model.context_length ? `, trained for ${count(model.meta.n_ctx_train)}` : ""}`,
+      ],
       ["Files", model.meta?.size ? bytes(model.meta.size) : ""],
       ["At once", props?.total_slots ? several(props.total_slots, "answer") : ""],
       ["From", props?.model_path ?? ""],

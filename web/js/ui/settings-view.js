@@ -6,10 +6,18 @@ import { button } from "./button.js";
 import { h, setText } from "./h.js";
 import { choiceOf } from "./select.js";
 
-const THEMES = [["", "As the system"], ["light", "Light"], ["dark", "Dark"]];
+const THEMES = [
+  ["", "As the system"],
+  ["light", "Light"],
+  ["dark", "Dark"],
+];
 const PRESETS = [
-  ["", "Automatic: as the mode needs"], ["thinking", "Thinking: general"], ["coding", "Thinking: precise coding"],
-  ["instruct", "No thinking: general"], ["reasoning", "No thinking: reasoning"], ["greedy", "Greedy: always the likeliest"],
+  ["", "Automatic: as the mode needs"],
+  ["thinking", "Thinking: general"],
+  ["coding", "Thinking: precise coding"],
+  ["instruct", "No thinking: general"],
+  ["reasoning", "No thinking: reasoning"],
+  ["greedy", "Greedy: always the likeliest"],
 ];
 /** Name, label, step, what it does. */
 const NUMBERS = [
@@ -22,20 +30,27 @@ const NUMBERS = [
   ["max_tokens", "Longest answer", 1, "In tokens"],
   ["seed", "Seed", 1, "The same number gives the same answer"],
 ];
-const EXAMPLE = [{
-  name: "price_of",
-  description: "Get the price of a thing.",
-  parameters: { type: "object", properties: { thing: { type: "string" } }, required: ["thing"] },
-}];
+const EXAMPLE = [
+  {
+    name: "price_of",
+    description: "Get the price of a thing.",
+    parameters: { type: "object", properties: { thing: { type: "string" } }, required: ["thing"] },
+  },
+];
 
 export class SettingsView {
   constructor(app) {
     this.app = app;
     this.fields = new Map();
-    this.element = h("div", { class: "settings" },
+    this.element = h(
+      "div",
+      { class: "settings" },
       this.#conversation(),
       this.#sampling(),
-      group("Connection", labelled("API key", this.#key(), "Kept in this browser. Only needed if the server asks for one.")),
+      group(
+        "Connection",
+        labelled("API key", this.#key(), "Kept in this browser. Only needed if the server asks for one."),
+      ),
       group("Appearance", labelled("Theme", choiceOf(app.settings, "theme", THEMES, { class: "field" }))),
       this.#shortcuts(),
     );
@@ -52,28 +67,43 @@ export class SettingsView {
 
   #conversation() {
     const set = (name) => (event) => this.app.setFrame(name, event.target.value);
-    this.system = h("textarea", { class: "field", rows: "3", placeholder: "Such as: answer briefly, in German.", on: { input: set("system") } });
-    this.tools = h("textarea", { class: "field mono", rows: "5", spellcheck: "false", placeholder: "A JSON list of functions", on: { input: set("tools") } });
+    this.system = h("textarea", {
+      class: "field",
+      rows: "3",
+      placeholder: "Such as: answer briefly, in German.",
+      on: { input: set("system") },
+    });
+    this.tools = h("textarea", {
+      class: "field mono",
+      rows: "5",
+      spellcheck: "false",
+      placeholder: "A JSON list of functions",
+      on: { input: set("tools") },
+    });
     this.tools.addEventListener("input", () => this.#judgeTools());
     this.fault = h("p", { class: "fault", role: "alert" });
     const fill = () => {
       this.tools.value = JSON.stringify(EXAMPLE, null, 2);
       this.tools.dispatchEvent(new Event("input"));
     };
-    return group("Conversation",
+    return group(
+      "Conversation",
       labelled("System prompt", this.system, "Of this conversation and of new ones."),
       labelled("Tools", this.tools, "The model may call them; you give the results."),
       this.fault,
-      button("Put in an example", fill, { class: "button small" }));
+      button("Put in an example", fill, { class: "button small" }),
+    );
   }
 
   #sampling() {
     const rows = NUMBERS.map(([name, label, step, hint]) => labelled(label, this.#number(name, step), hint, "row"));
     const clear = () => NUMBERS.forEach(([name]) => this.app.settings.set(name, null));
-    return group("Sampling",
+    return group(
+      "Sampling",
       labelled("Preset", choiceOf(this.app.settings, "preset", PRESETS, { class: "field" })),
       ...rows,
-      button("Leave all to the preset", clear, { class: "button small" }));
+      button("Leave all to the preset", clear, { class: "button small" }),
+    );
   }
 
   #number(name, step) {
@@ -83,7 +113,17 @@ export class SettingsView {
       settings.set(name, number(name, field.value));
       field.value = settings.get(name) ?? "";
     };
-    const field = h("input", { type: "number", class: "field number", min: least, max: most, step, inputmode: "decimal", placeholder: "preset", value: settings.get(name) ?? "", on: { change } });
+    const field = h("input", {
+      type: "number",
+      class: "field number",
+      min: least,
+      max: most,
+      step,
+      inputmode: "decimal",
+      placeholder: "preset",
+      value: settings.get(name) ?? "",
+      on: { change },
+    });
     settings.addEventListener("change", (event) => event.detail === name && (field.value = settings.get(name) ?? ""));
     this.fields.set(name, field);
     return field;
@@ -95,7 +135,14 @@ export class SettingsView {
       settings.set("key", key.value.trim());
       server.look();
     };
-    const key = h("input", { type: "password", class: "field", autocomplete: "off", placeholder: "None", value: settings.get("key"), on: { change } });
+    const key = h("input", {
+      type: "password",
+      class: "field",
+      autocomplete: "off",
+      placeholder: "None",
+      value: settings.get("key"),
+      on: { change },
+    });
     settings.addEventListener("change", (event) => event.detail === "key" && (key.value = settings.get("key")));
     const submit = (event) => {
       event.preventDefault();
@@ -107,9 +154,23 @@ export class SettingsView {
 
   #shortcuts() {
     const rows = [
-      ["Enter", "Send"], ["Shift Enter", "New line"], ["Esc", "Stop, or close"], ["↑", "Edit the last message, when nothing is typed"],
-      ["/", "Write"], ["Ctrl K", "Search conversations"], ["Ctrl Shift O", "New conversation"], ["Ctrl ,", "Settings"], ["Ctrl B", "List of conversations"],
-    ].map(([keys, what]) => [h("dt", {}, keys.split(" ").map((key) => h("kbd", {}, key))), h("dd", {}, what)]);
+      ["Enter", "Send"],
+      ["Shift Enter", "New line"],
+      ["Esc", "Stop, or close"],
+      ["↑", "Edit the last message, when nothing is typed"],
+      ["/", "Write"],
+      ["Ctrl K", "Search conversations"],
+      ["Ctrl Shift O", "New conversation"],
+      ["Ctrl ,", "Settings"],
+      ["Ctrl B", "List of conversations"],
+    ].map(([keys, what]) => [
+      h(
+        "dt",
+        {},
+        keys.split(" ").map((key) => h("kbd", {}, key)),
+      ),
+      h("dd", {}, what),
+    ]);
     return group("Keys", h("dl", { class: "keys" }, rows.flat()));
   }
 
@@ -131,7 +192,14 @@ export class SettingsView {
     const known = params?.[isCalm ? "instruct" : "thinking"] ?? params ?? {};
     for (const [name, field] of this.fields) {
       const value = this.app.settings.get("preset") ? undefined : known[name];
-      field.placeholder = typeof value === "number" ? String(Number(value.toFixed(4))) : name === "max_tokens" ? "none" : name === "seed" ? "random" : "preset";
+      field.placeholder =
+        typeof value === "number"
+          ? String(Number(value.toFixed(4)))
+          : name === "max_tokens"
+            ? "none"
+            : name === "seed"
+              ? "random"
+              : "preset";
     }
   }
 }
@@ -141,5 +209,11 @@ function group(title, ...kids) {
 }
 
 function labelled(label, field, hint, kind = "") {
-  return h("label", { class: `labelled ${kind}`, title: kind ? hint : null }, h("span", { class: "label" }, label), field, hint && !kind && h("span", { class: "hint" }, hint));
+  return h(
+    "label",
+    { class: `labelled ${kind}`, title: kind ? hint : null },
+    h("span", { class: "label" }, label),
+    field,
+    hint && !kind && h("span", { class: "hint" }, hint),
+  );
 }

@@ -13,14 +13,34 @@ export class Sidebar {
 
   constructor(app, place, scrim) {
     Object.assign(this, { app, place, scrim });
-    this.filter = h("input", { type: "search", class: "field", placeholder: "Search", "aria-label": "Search conversations", on: { input: () => this.#draw() } });
+    this.filter = h("input", {
+      type: "search",
+      class: "field",
+      placeholder: "Search",
+      "aria-label": "Search conversations",
+      on: { input: () => this.#draw() },
+    });
     this.list = h("div", { class: "conversations" });
-    const create = h("button", { type: "button", class: "new", on: { click: () => this.#new() } }, icon("plus"), "New conversation");
-    const foot = h("footer", { class: "sidebar-foot" },
+    const create = h(
+      "button",
+      { type: "button", class: "new", on: { click: () => this.#new() } },
+      icon("plus"),
+      "New conversation",
+    );
+    const foot = h(
+      "footer",
+      { class: "sidebar-foot" },
       button("Export", () => exportAll(app), { class: "button small" }),
       button("Import", () => importFrom(app), { class: "button small" }),
-      iconButton("close", "Close", () => this.toggle(false), { class: "icon-button on-phone" }));
-    place.append(h("header", { class: "brand" }, mark(), "Tidemill"), create, h("div", { class: "search" }, icon("search"), this.filter), this.list, foot);
+      iconButton("close", "Close", () => this.toggle(false), { class: "icon-button on-phone" }),
+    );
+    place.append(
+      h("header", { class: "brand" }, mark(), "Tidemill"),
+      create,
+      h("div", { class: "search" }, icon("search"), this.filter),
+      this.list,
+      foot,
+    );
     scrim.addEventListener("click", () => this.toggle(false));
     app.addEventListener("list", () => this.#draw());
     app.addEventListener("opened", () => {
@@ -66,7 +86,16 @@ export class Sidebar {
       .sort((a, b) => b.updated - a.updated);
     const groups = groupBy(found, age);
     const sections = [...groups].map(([name, conversations]) =>
-      h("section", {}, h("h2", {}, name), h("ul", {}, conversations.map((conversation) => this.#item(conversation)))),
+      h(
+        "section",
+        {},
+        h("h2", {}, name),
+        h(
+          "ul",
+          {},
+          conversations.map((conversation) => this.#item(conversation)),
+        ),
+      ),
     );
     const nothing = wanted ? "Nothing found." : "Conversations are kept in this browser only.";
     this.list.replaceChildren(...(sections.length ? sections : [h("p", { class: "hint" }, nothing)]));
@@ -81,10 +110,18 @@ export class Sidebar {
       if (this.isOver) this.toggle(false);
     };
     const on = { click, dblclick: () => this.#rename(item, conversation) };
-    const open = h("button", { type: "button", class: "conversation", "aria-current": isCurrent ? "page" : null, on }, title);
-    const item = h("li", {}, open,
+    const open = h(
+      "button",
+      { type: "button", class: "conversation", "aria-current": isCurrent ? "page" : null, on },
+      title,
+    );
+    const item = h(
+      "li",
+      {},
+      open,
       iconButton("edit", `Rename ${conversation.title}`, () => this.#rename(item, conversation)),
-      iconButton("trash", `Remove ${conversation.title}`, () => this.#remove(conversation)));
+      iconButton("trash", `Remove ${conversation.title}`, () => this.#remove(conversation)),
+    );
     return item;
   }
 
@@ -103,7 +140,12 @@ export class Sidebar {
         end(false);
       }
     };
-    const field = h("input", { class: "field", "aria-label": "Title", value: conversation.title, on: { keydown, blur: () => end(true) } });
+    const field = h("input", {
+      class: "field",
+      "aria-label": "Title",
+      value: conversation.title,
+      on: { keydown, blur: () => end(true) },
+    });
     item.replaceChildren(field);
     field.select();
   }

@@ -6,9 +6,26 @@ import { count, duration, h, setText, several } from "./h.js";
 export class Status {
   constructor() {
     this.fill = h("span", { class: "fill" });
-    this.track = h("span", { class: "track", role: "progressbar", "aria-label": "Reading the prompt", "aria-valuemin": "0", "aria-valuemax": "100", hidden: true }, this.fill);
+    this.track = h(
+      "span",
+      {
+        class: "track",
+        role: "progressbar",
+        "aria-label": "Reading the prompt",
+        "aria-valuemin": "0",
+        "aria-valuemax": "100",
+        hidden: true,
+      },
+      this.fill,
+    );
     this.words = h("span", {});
-    this.element = h("div", { class: "status" }, h("span", { class: "pulse", "aria-hidden": "true" }), this.words, this.track);
+    this.element = h(
+      "div",
+      { class: "status" },
+      h("span", { class: "pulse", "aria-hidden": "true" }),
+      this.words,
+      this.track,
+    );
   }
 
   /** `loading` is how far the model is, from 0 to 1, or null when it is there. */

@@ -103,7 +103,8 @@ export class Thread {
 
   #announce(node) {
     if (!node) return;
-    const words = { done: "The answer is complete.", stopped: "Stopped.", failed: node.error?.message }[node.state] ?? "Answering.";
+    const words =
+      { done: "The answer is complete.", stopped: "Stopped.", failed: node.error?.message }[node.state] ?? "Answering.";
     if (this.announcer.textContent !== words) this.announcer.textContent = words;
   }
 

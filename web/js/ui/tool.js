@@ -8,7 +8,11 @@ export class ToolMessage {
     this.node = node;
     this.text = h("pre", { tabindex: "0" }, pretty(node.content));
     const head = h("summary", {}, "Result of ", h("code", {}, node.name || "a tool"));
-    this.element = h("article", { class: "message result", "aria-label": `Result of ${node.name}` }, h("details", { class: "fold", open: node.content.length < 400 }, head, this.text));
+    this.element = h(
+      "article",
+      { class: "message result", "aria-label": `Result of ${node.name}` },
+      h("details", { class: "fold", open: node.content.length < 400 }, head, this.text),
+    );
   }
 
   update() {

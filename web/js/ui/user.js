@@ -18,8 +18,16 @@ export class UserMessage {
     this.branches = new Branches((by) => app.step(node.id, by));
     const images = imagesOf(node).map((url) => h("img", { src: url, alt: "Attached image" }));
     const typed = h("div", { class: "typed" }, textOf(node));
-    this.body = h("div", { class: "bubble" }, images.length > 0 && h("div", { class: "images" }, images), typed, isLong(textOf(node)) && unfolding(typed));
-    this.actions = h("div", { class: "actions" },
+    this.body = h(
+      "div",
+      { class: "bubble" },
+      images.length > 0 && h("div", { class: "images" }, images),
+      typed,
+      isLong(textOf(node)) && unfolding(typed),
+    );
+    this.actions = h(
+      "div",
+      { class: "actions" },
       this.branches.element,
       iconButton("edit", "Edit", () => this.edit(), { data: { act: "edit" } }),
       copyButton(() => textOf(node), "Copy message"),
@@ -35,7 +43,9 @@ export class UserMessage {
   /** Lets the reader write it anew: what is sent becomes another version. */
   edit() {
     if (this.element.querySelector("form")) return;
-    const field = growing(h("textarea", { class: "field", "aria-label": "Edit message", rows: "1", value: textOf(this.node) }));
+    const field = growing(
+      h("textarea", { class: "field", "aria-label": "Edit message", rows: "1", value: textOf(this.node) }),
+    );
     const end = () => {
       form.remove();
       this.body.hidden = this.actions.hidden = false;
@@ -55,7 +65,12 @@ export class UserMessage {
       } else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
     };
     field.addEventListener("keydown", keydown);
-    const foot = h("div", { class: "edit-foot" }, button("Cancel", end), h("button", { class: "button strong" }, "Send"));
+    const foot = h(
+      "div",
+      { class: "edit-foot" },
+      button("Cancel", end),
+      h("button", { class: "button strong" }, "Send"),
+    );
     const form = h("form", { class: "edit", on: { submit } }, field, foot);
     this.body.hidden = this.actions.hidden = true;
     this.element.append(form);
@@ -72,10 +87,14 @@ function isLong(text) {
 /** Folds a text, and gives the button that unfolds it. */
 function unfolding(typed) {
   typed.classList.add("folded");
-  const toggle = button("Show all", () => {
-    const isFolded = typed.classList.toggle("folded");
-    toggle.textContent = isFolded ? "Show all" : "Show less";
-    toggle.setAttribute("aria-expanded", String(!isFolded));
-  }, { class: "button small", "aria-expanded": "false" });
+  const toggle = button(
+    "Show all",
+    () => {
+      const isFolded = typed.classList.toggle("folded");
+      toggle.textContent = isFolded ? "Show all" : "Show less";
+      toggle.setAttribute("aria-expanded", String(!isFolded));
+    },
+    { class: "button small", "aria-expanded": "false" },
+  );
   return toggle;
 }

@@ -28,7 +28,13 @@ def greedy(base, folder):
     from evalplus.gen.util.openai_request import make_request
 
     evaluate(
-        dataset="humaneval", model="tide", backend="openai", base_url=f"{base}/v1", greedy=True, root=str(folder), parallel=1
+        dataset="humaneval",
+        model="tide",
+        backend="openai",
+        base_url=f"{base}/v1",
+        greedy=True,
+        root=str(folder),
+        parallel=1,
     )
     (verdicts,) = folder.glob("humaneval/*_eval_results.json")
     statuses = {task: tries[0]["base_status"] for task, tries in json.loads(verdicts.read_text())["eval"].items()}
@@ -48,7 +54,13 @@ def several(base, folder):
     from evalplus.codegen import run_codegen
 
     path = run_codegen(
-        model="tide", dataset="humaneval", backend="openai", base_url=f"{base}/v1", n_samples=2, temperature=0.8, root=str(folder)
+        model="tide",
+        dataset="humaneval",
+        backend="openai",
+        base_url=f"{base}/v1",
+        n_samples=2,
+        temperature=0.8,
+        root=str(folder),
     )
     tasks = [answer["task_id"] for answer in lines(pathlib.Path(path))]
     assert tasks == ["HumanEval/0"] * 2 + ["HumanEval/1"] * 2, tasks

@@ -25,10 +25,20 @@ def proxy(base):
     models = [
         {"model_name": "tide", "litellm_params": {"model": "openai/tide", "api_base": f"{base}/v1", "api_key": KEY}},
         {"model_name": "tide-claude", "litellm_params": {"model": "anthropic/tide", "api_base": base, "api_key": KEY}},
-        {"model_name": "tide-vllm", "litellm_params": {"model": "hosted_vllm/tide", "api_base": f"{base}/v1", "api_key": KEY}},
-        {"model_name": "tide-ollama", "litellm_params": {"model": "ollama_chat/tide", "api_base": base, "api_key": KEY}},
+        {
+            "model_name": "tide-vllm",
+            "litellm_params": {"model": "hosted_vllm/tide", "api_base": f"{base}/v1", "api_key": KEY},
+        },
+        {
+            "model_name": "tide-ollama",
+            "litellm_params": {"model": "ollama_chat/tide", "api_base": base, "api_key": KEY},
+        },
     ]
-    settings = {"model_list": models, "litellm_settings": {"telemetry": False}, "general_settings": {"master_key": MASTER}}
+    settings = {
+        "model_list": models,
+        "litellm_settings": {"telemetry": False},
+        "general_settings": {"master_key": MASTER},
+    }
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -42,7 +52,9 @@ def proxy(base):
         program = pathlib.Path(sys.executable).with_name("litellm")
         process = subprocess.Popen(
             [program, "--config", config, "--host", "127.0.0.1", "--port", str(port)],
-            stdout=log, stderr=log, env=environment,
+            stdout=log,
+            stderr=log,
+            env=environment,
         )
         address = f"http://127.0.0.1:{port}"
         try:
@@ -82,7 +94,9 @@ def tools(address, model):
     assert final.choices[0].message.tool_calls[0].function.arguments == call.function.arguments
     answer = whole.choices[0].message.model_dump(exclude_none=True)
     result = {"role": "tool", "tool_call_id": call.id, "content": '{"price": 24.5}'}
-    after = client.chat.completions.create(model=model, messages=[*QUESTION, answer, result], tools=[TOOL], extra_body=CALM)
+    after = client.chat.completions.create(
+        model=model, messages=[*QUESTION, answer, result], tools=[TOOL], extra_body=CALM
+    )
     assert "24.5" in after.choices[0].message.content
 
 
@@ -110,8 +124,13 @@ def errors(address):
 def main(program):
     with serving(program) as base, proxy(base) as address:
         for check, *arguments in [
-            (chats, "tide"), (chats, "tide-vllm"), (chats, "tide-ollama"), (tools, "tide"), (tools, "tide-vllm"),
-            (messages, "tide-claude"), (errors,),
+            (chats, "tide"),
+            (chats, "tide-vllm"),
+            (chats, "tide-ollama"),
+            (tools, "tide"),
+            (tools, "tide-vllm"),
+            (messages, "tide-claude"),
+            (errors,),
         ]:
             check(address, *arguments)
             print("ok litellm", check.__name__, *arguments, flush=True)

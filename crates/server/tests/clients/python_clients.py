@@ -32,8 +32,11 @@ def openai_chat(base):
     assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
     pieces = list(
         chat.create(
-            model="gpt-4o", messages=user("hello!!"), stream=True,
-            stream_options={"include_usage": True}, extra_body=CALM,
+            model="gpt-4o",
+            messages=user("hello!!"),
+            stream=True,
+            stream_options={"include_usage": True},
+            extra_body=CALM,
         )
     )
     assert "".join(p.choices[0].delta.content or "" for p in pieces if p.choices) == GREETING
@@ -50,9 +53,7 @@ def openai_tools(base):
     (call,) = whole.choices[0].message.tool_calls
     assert call.function.name == "price_of"
     assert json.loads(call.function.arguments)["thing"] == "cup"
-    with client.chat.completions.stream(
-        model="x", messages=QUESTION, tools=[TOOL], extra_body=CALM
-    ) as stream:
+    with client.chat.completions.stream(model="x", messages=QUESTION, tools=[TOOL], extra_body=CALM) as stream:
         final = stream.get_final_completion()
     assert final.choices[0].finish_reason == "tool_calls"
     assert final.choices[0].message.tool_calls[0].function.arguments == call.function.arguments
@@ -60,9 +61,7 @@ def openai_tools(base):
     result = {"role": "tool", "tool_call_id": call.id, "content": '{"price": 24.5}'}
     after = chat.create(model="x", messages=[*QUESTION, answer, result], tools=[TOOL], extra_body=CALM)
     assert "24.5" in after.choices[0].message.content
-    parsed = chat.parse(
-        model="x", messages=user("Dora turned 81 this year."), response_format=Person, extra_body=CALM
-    )
+    parsed = chat.parse(model="x", messages=user("Dora turned 81 this year."), response_format=Person, extra_body=CALM)
     assert isinstance(parsed.choices[0].message.parsed, Person)
 
 
@@ -91,22 +90,21 @@ def openai_responses(base):
     assert final.output_text == GREETING
     assert kinds[0] == "response.created" and kinds[-1] == "response.completed", kinds
     tool = {"type": "function", "name": "price_of", "description": ABOUT, "parameters": SCHEMA, "strict": False}
-    whole = client.responses.create(
-        model="x", input=QUESTION, tools=[tool, {"type": "web_search"}], reasoning=quiet
-    )
+    whole = client.responses.create(model="x", input=QUESTION, tools=[tool, {"type": "web_search"}], reasoning=quiet)
     (call,) = whole.output
     assert call.type == "function_call" and json.loads(call.arguments)["thing"] == "cup"
     after = client.responses.create(
-        model="x", tools=[tool], reasoning=quiet,
+        model="x",
+        tools=[tool],
+        reasoning=quiet,
         input=[
-            *QUESTION, call.model_dump(),
+            *QUESTION,
+            call.model_dump(),
             {"type": "function_call_output", "call_id": call.call_id, "output": '{"price": 24.5}'},
         ],
     )
     assert "24.5" in after.output_text
-    parsed = client.responses.parse(
-        model="x", input="Dora turned 81 this year.", text_format=Person, reasoning=quiet
-    )
+    parsed = client.responses.parse(model="x", input="Dora turned 81 this year.", text_format=Person, reasoning=quiet)
     assert isinstance(parsed.output_parsed, Person)
 
 
@@ -141,7 +139,9 @@ def anthropic_messages(base):
     call = whole.content[-1]
     result = {"type": "tool_result", "tool_use_id": call.id, "content": '{"price": 24.5}'}
     after = client.messages.create(
-        model="x", max_tokens=200, tools=[tool],
+        model="x",
+        max_tokens=200,
+        tools=[tool],
         messages=[*QUESTION, {"role": "assistant", "content": whole.content}, {"role": "user", "content": [result]}],
     )
     assert "24.5" in after.content[0].text
@@ -172,8 +172,13 @@ def ollama_chat(base):
 
 
 CHECKS = [
-    openai_chat, openai_tools, openai_errors, openai_responses, openai_completions,
-    anthropic_messages, ollama_chat,
+    openai_chat,
+    openai_tools,
+    openai_errors,
+    openai_responses,
+    openai_completions,
+    anthropic_messages,
+    ollama_chat,
 ]
 
 

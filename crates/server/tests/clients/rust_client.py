@@ -8,5 +8,17 @@ from serving import KEY, serving
 
 with serving(sys.argv[1]) as base:
     manifest = pathlib.Path(__file__).with_name("rust") / "Cargo.toml"
-    command = ["cargo", "run", "--quiet", "--locked", "--manifest-path", manifest, "--target-dir", sys.argv[2], "--", base, KEY]
+    command = [
+        "cargo",
+        "run",
+        "--quiet",
+        "--locked",
+        "--manifest-path",
+        manifest,
+        "--target-dir",
+        sys.argv[2],
+        "--",
+        base,
+        KEY,
+    ]
     subprocess.run(command, check=True)

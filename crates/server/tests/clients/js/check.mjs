@@ -19,7 +19,10 @@ const CALM = { chat_template_kwargs: { enable_thinking: false } };
 const QUIET = { reasoning: { effort: "none" } };
 const SCHEMA = {
   type: "object",
-  properties: { thing: { type: "string" }, color: { type: "string", enum: ["red", "green", "blue", "yellow", "white"] } },
+  properties: {
+    thing: { type: "string" },
+    color: { type: "string", enum: ["red", "green", "blue", "yellow", "white"] },
+  },
   required: ["thing"],
 };
 const FUNCTION = { name: "price_of", description: "Get the price of a thing.", parameters: SCHEMA };
@@ -40,7 +43,11 @@ const checks = {
 
   async streaming() {
     const stream = await client.chat.completions.create({
-      model: "gpt-4o", messages: user("hello!!"), stream: true, stream_options: { include_usage: true }, ...CALM,
+      model: "gpt-4o",
+      messages: user("hello!!"),
+      stream: true,
+      stream_options: { include_usage: true },
+      ...CALM,
     });
     let text = "";
     let usage;
@@ -58,7 +65,11 @@ const checks = {
   },
 
   async leaving() {
-    const stream = await client.chat.completions.create({ model: "x", messages: user("Tell a story about a fox and a lantern."), stream: true });
+    const stream = await client.chat.completions.create({
+      model: "x",
+      messages: user("Tell a story about a fox and a lantern."),
+      stream: true,
+    });
     for await (const piece of stream) {
       if (piece.choices[0]) break;
     }
@@ -71,20 +82,39 @@ const checks = {
     assert.equal(JSON.parse(call.function.arguments).thing, "cup");
     const asked = [];
     const runner = client.chat.completions.runTools({
-      model: "x", messages: QUESTION, ...CALM,
-      tools: [{ type: "function", function: { ...FUNCTION, parse: JSON.parse, function: (args) => { asked.push(args.thing); return '{"price": 24.5}'; } } }],
+      model: "x",
+      messages: QUESTION,
+      ...CALM,
+      tools: [
+        {
+          type: "function",
+          function: {
+            ...FUNCTION,
+            parse: JSON.parse,
+            function: (args) => {
+              asked.push(args.thing);
+              return '{"price": 24.5}';
+            },
+          },
+        },
+      ],
     });
     assert.match(await runner.finalContent(), /24\.5/);
     assert.deepEqual(asked, ["cup"]);
     const streamed = client.chat.completions.stream({ model: "x", messages: QUESTION, tools: TOOLS, ...CALM });
-    const { choices: [choice] } = await streamed.finalChatCompletion();
+    const {
+      choices: [choice],
+    } = await streamed.finalChatCompletion();
     assert.equal(choice.finish_reason, "tool_calls");
     assert.equal(choice.message.tool_calls[0].function.arguments, call.function.arguments);
   },
 
   async structured() {
     const completion = await client.chat.completions.parse({
-      model: "x", messages: user(AGE), response_format: zodResponseFormat(Person, "person"), ...CALM,
+      model: "x",
+      messages: user(AGE),
+      response_format: zodResponseFormat(Person, "person"),
+      ...CALM,
     });
     assert.ok(Person.parse(completion.choices[0].message.parsed));
   },
@@ -100,9 +130,19 @@ const checks = {
     }
     assert.equal(text, GREETING);
     assert.deepEqual([kinds[0], kinds.at(-1)], ["response.created", "response.completed"]);
-    const called = await client.responses.create({ model: "x", input: QUESTION, tools: [{ type: "function", strict: false, ...FUNCTION }], ...QUIET });
+    const called = await client.responses.create({
+      model: "x",
+      input: QUESTION,
+      tools: [{ type: "function", strict: false, ...FUNCTION }],
+      ...QUIET,
+    });
     assert.equal(JSON.parse(called.output[0].arguments).thing, "cup");
-    const parsed = await client.responses.parse({ model: "x", input: AGE, text: { format: zodTextFormat(Person, "person") }, ...QUIET });
+    const parsed = await client.responses.parse({
+      model: "x",
+      input: AGE,
+      text: { format: zodTextFormat(Person, "person") },
+      ...QUIET,
+    });
     assert.ok(Person.parse(parsed.output_parsed));
   },
 
@@ -110,7 +150,10 @@ const checks = {
     const wrong = new OpenAI({ baseURL: `${base}/v1`, apiKey: "wrong", maxRetries: 0 });
     await assert.rejects(wrong.models.list(), OpenAI.AuthenticationError);
     const long = client.chat.completions.create({ model: "x", messages: user("word ".repeat(20_000)) });
-    await assert.rejects(long, (error) => error instanceof OpenAI.BadRequestError && error.code === "context_length_exceeded");
+    await assert.rejects(
+      long,
+      (error) => error instanceof OpenAI.BadRequestError && error.code === "context_length_exceeded",
+    );
   },
 };
 
