@@ -7,7 +7,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Router, http};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
@@ -19,44 +19,60 @@ use crate::{anthropic, native, ollama, openai, page, random};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// A path and what answers there.
+type Route = (&'static str, MethodRouter<Arc<App>>);
+
+/// The paths that programs use. `/openapi.json` names the same, as a test checks.
+fn routes() -> Vec<Route> {
+    vec![
+        ("/v1/chat/completions", post(openai::chat::complete)),
+        ("/v1/completions", post(openai::completions::complete)),
+        ("/v1/responses", post(openai::responses::respond_to)),
+        ("/v1/messages", post(anthropic::messages)),
+        ("/v1/messages/count_tokens", post(anthropic::count_tokens)),
+        ("/v1/models", get(openai::models::list)),
+        ("/v1/models/{*name}", get(openai::models::one)),
+        ("/models/load", post(native::load)),
+        ("/models/unload", post(native::unload)),
+        ("/health", get(native::health)),
+        ("/completion", post(native::completion)),
+        ("/infill", post(native::infill)),
+        ("/openapi.json", get(native::openapi)),
+        ("/props", get(native::props)),
+        ("/metrics", get(native::metrics)),
+        ("/slots", get(native::slots)),
+        ("/tokenize", post(native::tokenize)),
+        ("/detokenize", post(native::detokenize)),
+        ("/tokenizer_info", get(native::tokenizer_info)),
+        ("/apply-template", post(native::apply_template)),
+        ("/api/chat", post(ollama::chat)),
+        ("/api/generate", post(ollama::generate)),
+        ("/api/tags", get(ollama::tags)),
+        ("/api/ps", get(ollama::running)),
+        ("/api/show", post(ollama::show)),
+        ("/api/version", get(ollama::version)),
+        // Telemetry of a client that people use; it would retry for ever.
+        ("/api/event_logging/batch", post(native::ignore)),
+    ]
+}
+
+/// The same without their versions, as many clients are set up; the document need not repeat them.
+fn bare_routes() -> Vec<Route> {
+    vec![
+        ("/chat/completions", post(openai::chat::complete)),
+        ("/completions", post(openai::completions::complete)),
+        ("/responses", post(openai::responses::respond_to)),
+        ("/models", get(openai::models::list)),
+        ("/v1/health", get(native::health)),
+    ]
+}
+
 /// The server's paths.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let mut router = Router::new()
-        .route("/v1/chat/completions", post(openai::chat::complete))
-        .route("/v1/completions", post(openai::completions::complete))
-        .route("/v1/responses", post(openai::responses::respond_to))
-        .route("/v1/messages", post(anthropic::messages))
-        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
-        .route("/v1/models", get(openai::models::list))
-        .route("/v1/models/{*name}", get(openai::models::one))
-        .route("/models/load", post(native::load))
-        .route("/models/unload", post(native::unload))
-        .route("/health", get(native::health))
-        .route("/v1/health", get(native::health))
-        .route("/completion", post(native::completion))
-        .route("/infill", post(native::infill))
-        .route("/openapi.json", get(native::openapi))
-        .route("/props", get(native::props))
-        .route("/metrics", get(native::metrics))
-        .route("/slots", get(native::slots))
-        .route("/tokenize", post(native::tokenize))
-        .route("/detokenize", post(native::detokenize))
-        .route("/tokenizer_info", get(native::tokenizer_info))
-        .route("/apply-template", post(native::apply_template))
-        .route("/api/chat", post(ollama::chat))
-        .route("/api/generate", post(ollama::generate))
-        .route("/api/tags", get(ollama::tags))
-        .route("/api/ps", get(ollama::running))
-        .route("/api/show", post(ollama::show))
-        .route("/api/version", get(ollama::version))
-        // Telemetry of a client that people use; it would retry for ever.
-        .route("/api/event_logging/batch", post(native::ignore));
-    // The paths without their version, as many clients are set up.
-    router = router
-        .route("/chat/completions", post(openai::chat::complete))
-        .route("/completions", post(openai::completions::complete))
-        .route("/responses", post(openai::responses::respond_to))
-        .route("/models", get(openai::models::list));
+    let mut router = Router::new();
+    for (path, answering) in routes().into_iter().chain(bare_routes()) {
+        router = router.route(path, answering);
+    }
     let cors = cors(app.config());
     let max_body = app.config().max_body_bytes;
     router
@@ -122,4 +138,22 @@ fn cors(config: &Config) -> CorsLayer {
         .allow_methods([http::Method::GET, http::Method::POST])
         .allow_headers(Any)
         .expose_headers([REQUEST_ID])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_names_all_paths_and_no_others() {
+        let document = include_str!("../native/openapi.json");
+        let document: serde_json::Value = serde_json::from_str(document).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let mut named: Vec<String> = paths.keys().map(|path| path.replace("{", "{*")).collect();
+        let routes = routes().into_iter().map(|(path, _)| path.to_owned());
+        let mut there: Vec<String> = routes.collect();
+        named.sort();
+        there.sort();
+        assert_eq!(named, there);
+    }
 }

@@ -12,7 +12,7 @@ fn both(server: &Server, body: &Value) -> Value {
     let mut streamed = body.clone();
     streamed["stream"] = json!(true);
     let reply = post(server.address, PATH, &streamed);
-    let mut joined = join(&sse::events(&reply.text()));
+    let mut joined = sse::message(&reply.text());
     for message in [&mut whole, &mut joined] {
         assert!(message["id"].as_str().unwrap().starts_with("msg_"));
         message["id"].take();
@@ -32,56 +32,6 @@ fn both(server: &Server, body: &Value) -> Value {
     whole
 }
 
-/// Puts a message together as clients do.
-fn join(events: &[sse::Sse]) -> Value {
-    let mut message = Value::Null;
-    let mut partial = String::new();
-    let mut has_ended = false;
-    for event in events {
-        let name = event.name.as_deref().unwrap();
-        let event = event.json();
-        assert_eq!(event["type"], name);
-        assert!(!has_ended, "nothing follows the end");
-        let index = event["index"].as_u64().map(|index| index as usize);
-        match name {
-            "message_start" => message = event["message"].clone(),
-            "content_block_start" => {
-                let blocks = message["content"].as_array_mut().unwrap();
-                assert_eq!(index, Some(blocks.len()));
-                blocks.push(event["content_block"].clone());
-                partial.clear();
-            }
-            "content_block_delta" => {
-                let block = &mut message["content"][index.unwrap()];
-                let delta = &event["delta"];
-                for key in ["text", "thinking", "signature"] {
-                    if let Some(text) = delta[key].as_str() {
-                        let joined = format!("{}{text}", block[key].as_str().unwrap());
-                        block[key] = json!(joined);
-                    }
-                }
-                partial.push_str(delta["partial_json"].as_str().unwrap_or_default());
-            }
-            "content_block_stop" => {
-                let block = &mut message["content"][index.unwrap()];
-                if block["type"] == "tool_use" {
-                    block["input"] = serde_json::from_str(&partial).unwrap();
-                }
-            }
-            "message_delta" => {
-                message["stop_reason"] = event["delta"]["stop_reason"].clone();
-                message["stop_sequence"] = event["delta"]["stop_sequence"].clone();
-                message["usage"] = event["usage"].clone();
-            }
-            "message_stop" => has_ended = true,
-            "ping" => {}
-            other => panic!("unknown event {other}"),
-        }
-    }
-    assert!(has_ended);
-    message
-}
-
 fn ask(question: &str) -> Value {
     json!({
         "model": "claude-sonnet-4-5", "max_tokens": 200,
@@ -89,19 +39,12 @@ fn ask(question: &str) -> Value {
     })
 }
 
+/// The tool as this dialect writes it.
 fn price_tool() -> Value {
-    json!({
-        "name": "price_of",
-        "description": "Get the price of a thing.",
-        "input_schema": {
-            "type": "object",
-            "properties": {
-                "thing": {"type": "string"},
-                "color": {"type": "string", "enum": ["red", "green", "blue", "yellow", "white"]},
-            },
-            "required": ["thing"],
-        },
-    })
+    let mut tool = crate::common::price_tool()["function"].take();
+    tool["input_schema"] = tool["parameters"].take();
+    tool.as_object_mut().unwrap().remove("parameters");
+    tool
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::common::client::{get, post, send};
 use crate::common::{Server, sse, tiny, usual};
-use engine::SchedulerSettings;
 use serde_json::{Value, json};
 use tidemill_server::{Config, Defaults, KeptLoaded, LoadError, LoadedModel, Loader, ModelLimits};
 
@@ -37,7 +36,7 @@ impl Loader for Troublesome {
             return Err("its last tensor is missing".into());
         }
         let defaults = Defaults::default();
-        tiny::load(name, defaults, SchedulerSettings::default(), progress)
+        tiny::load(name, defaults, Default::default(), progress)
     }
 }
 

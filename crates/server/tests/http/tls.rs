@@ -75,7 +75,7 @@ fn files_that_cannot_be_used_are_named() {
         let mut config = usual();
         config.tls = Some(TlsFiles { certificates, key });
         let offers = vec![crate::common::tiny::offer(&["tiny"])];
-        let loader = crate::common::tiny::Tiny(Default::default());
+        let loader = crate::common::tiny::Tiny(Default::default(), Default::default());
         match Bound::new(offers, Box::new(loader), config) {
             Err(ServeError::Tls(error)) => assert!(error.to_string().contains(says), "{error}"),
             Err(error) => panic!("{error}"),

@@ -1,6 +1,6 @@
 //! A conversation made of items, as the family's templates see it.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use text::Message;
 use text::template::{Content, FunctionCall, MessageToolCall};
 
@@ -53,7 +53,8 @@ fn add(item: &Value, messages: &mut Vec<Message>) -> Result<(), ApiError> {
             }
             Ok(())
         }
-        Some("function_call") => {
+        // The model is not offered tools that take text, but another one may have called them.
+        Some("function_call" | "custom_tool_call") => {
             let name = item["name"].as_str();
             let name = name.ok_or_else(|| ApiError::bad("input", "a function_call has no name"))?;
             turn(messages, |_| true).tool_calls.push(MessageToolCall {
@@ -61,12 +62,12 @@ fn add(item: &Value, messages: &mut Vec<Message>) -> Result<(), ApiError> {
                 kind: Some("function".to_owned()),
                 function: FunctionCall {
                     name: name.to_owned(),
-                    arguments: item["arguments"].clone(),
+                    arguments: arguments(item),
                 },
             });
             Ok(())
         }
-        Some("function_call_output") => {
+        Some("function_call_output" | "custom_tool_call_output") => {
             messages.push(Message {
                 tool_call_id: item["call_id"].as_str().map(str::to_owned),
                 ..Message::new("tool", text_of(&item["output"])?.unwrap_or_default())
@@ -75,6 +76,14 @@ fn add(item: &Value, messages: &mut Vec<Message>) -> Result<(), ApiError> {
         }
         // Things that ran elsewhere, and names of things that were stored elsewhere.
         Some(_) => Ok(()),
+    }
+}
+
+/// A call's arguments; what is no JSON is the argument of that name.
+fn arguments(call: &Value) -> Value {
+    match &call["input"] {
+        Value::String(input) => json!({"input": input}),
+        _ => call["arguments"].clone(),
     }
 }
 
@@ -134,7 +143,6 @@ fn text_of(content: &Value) -> Result<Option<String>, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn items_of_a_turn_become_one_message() {
@@ -145,10 +153,17 @@ mod tests {
             {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
             {"type": "function_call_output", "call_id": "c", "output": "3"},
             {"type": "web_search_call", "id": "w"},
+            {"type": "custom_tool_call", "call_id": "d", "name": "patch", "input": "*** Begin"},
+            {"type": "custom_tool_call_output", "call_id": "d", "output": "done"},
         ]);
         let messages = read(Some("Be brief."), &items).unwrap();
         let roles: Vec<&str> = messages.iter().map(|m| m.role.as_str()).collect();
-        assert_eq!(roles, ["system", "user", "assistant", "tool"]);
+        assert_eq!(
+            roles,
+            ["system", "user", "assistant", "tool", "assistant", "tool"]
+        );
+        let patch = &messages[4].tool_calls[0].function;
+        assert_eq!(patch.arguments, json!({"input": "*** Begin"}));
         assert_eq!(messages[2].reasoning_content.as_deref(), Some("Hm."));
         assert_eq!(messages[2].tool_calls.len(), 1);
         assert!(read(None, &json!([])).is_err());

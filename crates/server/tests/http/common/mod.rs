@@ -11,7 +11,7 @@ use std::time::Duration;
 use engine::SchedulerSettings;
 use serde_json::{Value, json};
 use tidemill_server::{ApiKeys, Bound, Config, Loader, Offer, ServeError, Stopper};
-use tiny::Tiny;
+use tiny::{Shape, Tiny};
 
 /// The largest body that the test servers take.
 pub(crate) const MAX_BODY: usize = 1 << 20;
@@ -39,7 +39,7 @@ impl Server {
         let is_encrypted = config.tls.is_some();
         let server = Self::of(
             vec![tiny::offer(&["tiny", "other-name"])],
-            Tiny(scheduling),
+            Tiny(scheduling, Shape::default()),
             config,
         );
         if !is_encrypted {

@@ -97,3 +97,53 @@ fn join_call(message: &mut Value, call: &Value) {
     );
     *arguments = Value::String(joined);
 }
+
+/// A message of Anthropic's events, put together as clients do.
+pub(crate) fn message(body: &str) -> Value {
+    let mut message = Value::Null;
+    let mut partial = String::new();
+    let mut has_ended = false;
+    for event in events(body) {
+        let name = event.name.as_deref().unwrap();
+        let event = event.json();
+        assert_eq!(event["type"], name);
+        assert!(!has_ended, "nothing follows the end");
+        let index = event["index"].as_u64().map(|index| index as usize);
+        match name {
+            "message_start" => message = event["message"].clone(),
+            "content_block_start" => {
+                let blocks = message["content"].as_array_mut().unwrap();
+                assert_eq!(index, Some(blocks.len()));
+                blocks.push(event["content_block"].clone());
+                partial.clear();
+            }
+            "content_block_delta" => {
+                let block = &mut message["content"][index.unwrap()];
+                let delta = &event["delta"];
+                for key in ["text", "thinking", "signature"] {
+                    if let Some(text) = delta[key].as_str() {
+                        let joined = format!("{}{text}", block[key].as_str().unwrap());
+                        block[key] = serde_json::json!(joined);
+                    }
+                }
+                partial.push_str(delta["partial_json"].as_str().unwrap_or_default());
+            }
+            "content_block_stop" => {
+                let block = &mut message["content"][index.unwrap()];
+                if block["type"] == "tool_use" {
+                    block["input"] = serde_json::from_str(&partial).unwrap();
+                }
+            }
+            "message_delta" => {
+                message["stop_reason"] = event["delta"]["stop_reason"].clone();
+                message["stop_sequence"] = event["delta"]["stop_sequence"].clone();
+                message["usage"] = event["usage"].clone();
+            }
+            "message_stop" => has_ended = true,
+            "ping" => {}
+            other => panic!("unknown event {other}"),
+        }
+    }
+    assert!(has_ended);
+    message
+}

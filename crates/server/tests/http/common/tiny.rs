@@ -12,10 +12,11 @@ use tidemill_server::{
 
 use super::CONTEXT;
 
-/// Loads it with these settings, whatever it is called.
-pub(crate) struct Tiny(pub(crate) SchedulerSettings);
+/// Loads it so, whatever it is called.
+pub(crate) struct Tiny(pub(crate) SchedulerSettings, pub(crate) Shape);
 
-fn path() -> PathBuf {
+/// Where it is.
+pub(crate) fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny/tidemill-tiny.gguf")
 }
 
@@ -40,25 +41,52 @@ pub(crate) fn offer(names: &[&str]) -> Offer {
     }
 }
 
+/// How much a model is made to hold.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) sequences: usize,
+    pub(crate) total_tokens: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            sequences: 4,
+            total_tokens: 2 * CONTEXT,
+        }
+    }
+}
+
 /// The tiny model under a name.
 pub(crate) fn load(
     name: &str,
     defaults: Defaults,
-    scheduling: SchedulerSettings,
+    settings: (SchedulerSettings, Shape),
     progress: &dyn Fn(usize, usize),
 ) -> Result<LoadedModel, LoadError> {
-    let opened = OpenedModel::open(&path())?;
+    load_from(&path(), name, defaults, settings, progress)
+}
+
+/// The model of a file under a name.
+pub(crate) fn load_from(
+    path: &Path,
+    name: &str,
+    defaults: Defaults,
+    (scheduling, shape): (SchedulerSettings, Shape),
+    progress: &dyn Fn(usize, usize),
+) -> Result<LoadedModel, LoadError> {
+    let opened = OpenedModel::open(path)?;
     let tokenizer = Arc::new(opened.tokenizer()?);
     let settings = EngineSettings {
-        sequences: 4,
-        total_tokens: 2 * CONTEXT,
+        sequences: shape.sequences,
+        total_tokens: shape.total_tokens,
         ..EngineSettings::single(CONTEXT)
     };
     let engine = opened.load(BackendChoice::cpu(1)?, &settings, progress)?;
     let rules = Arc::new(TokenRules::of(&tokenizer));
     let scheduler =
         Scheduler::new(engine, rules, scheduling).with_tokenizer(Arc::clone(&tokenizer));
-    let template = Some(opened.template()?);
+    let template = opened.template().ok();
     let manner = (name.to_owned(), defaults);
     let served = ServedModel::new(offer(&[name]).facts, tokenizer, template, manner)?;
     Ok(LoadedModel {
@@ -75,6 +103,6 @@ impl Loader for Tiny {
         progress: &dyn Fn(usize, usize),
     ) -> Result<LoadedModel, LoadError> {
         make_room()?;
-        load("tiny", Defaults::default(), self.0, progress)
+        load("tiny", Defaults::default(), (self.0, self.1), progress)
     }
 }
