@@ -2,7 +2,9 @@
 
 import base64
 import json
+import pathlib
 import re
+import tempfile
 import urllib.request
 
 from playwright.sync_api import expect
@@ -12,6 +14,7 @@ from case import LAST, PageCase, setUpModule, tearDownModule  # noqa: F401
 SUM = "What is 17 + 25?"
 SKY = "What color is the sky?"
 STORY = "Tell a story about a fox and a lantern."
+TINY = pathlib.Path(__file__).resolve().parents[2] / "models/tiny/tidemill-tiny.gguf"
 # A picture of one pixel.
 DOT = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGOQz68AAAG3AQemBVLVAAAAAElFTkSuQmCC")
 
@@ -159,6 +162,18 @@ class Chat(PageCase):
         self.assertEqual({name: body.get(name) for name in wanted}, wanted)
         self.assertNotIn("top_p", body)
 
+    def test_every_preset_and_effort_is_taken(self):
+        self.page.click("[data-act=settings]")
+        presets = self.page.get_by_label("Preset")
+        for value in presets.locator("option").evaluate_all("(options) => options.map((option) => option.value)"):
+            presets.select_option(value)
+            self.ask("hello!!")
+            expect(self.page.locator(f"{LAST} .error")).to_be_hidden()
+        for value in ("low", "medium", "high", "none", ""):
+            self.effort(value)
+            self.ask("hello!!")
+            expect(self.page.locator(f"{LAST} .error")).to_be_hidden()
+
     def test_long_messages_are_shown_in_part(self):
         self.script({"content": "I see."})
         self.ask("line\n" * 60)
@@ -220,6 +235,46 @@ class Chat(PageCase):
         self.assertEqual(text, {"type": "text", "text": "What is this?"})
         self.assertTrue(image["image_url"]["url"].startswith("data:image/png;base64,"))
         expect(seeing.locator(".bubble img")).to_have_count(1)
+
+
+class SeveralModels(PageCase):
+    """Two ways to answer of one model."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        profiles = pathlib.Path(cls.folder.name) / "profiles.ini"
+        profiles.write_text(
+            f"[*]\nmodel = {TINY}\ntemperature = 0\n"
+            '[musing]\n[brief]\nchat-template-kwargs = {"enable_thinking": false}\n'
+        )
+        cls.options = ("--profiles", str(profiles))
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls.folder.cleanup()
+
+    def test_the_model_can_be_chosen_and_a_lost_choice_does_no_harm(self):
+        models = self.page.get_by_label("Model", exact=True)
+        models.select_option("brief")
+        self.ask("hello!!")
+        expect(self.page.locator(f"{LAST} .thinking")).to_be_hidden()
+        models.select_option("musing")
+        self.page.click(f"{LAST} [data-act=again]")
+        expect(self.page.locator(f"{LAST}[aria-busy=false] .thinking")).to_be_visible()
+        self.page.click("[data-act=server]")
+        expect(self.page.locator("dl.facts")).to_contain_text("musing")
+        self.page.evaluate(
+            """() => {
+                const settings = JSON.parse(localStorage.getItem("tidemill.settings"));
+                localStorage.setItem("tidemill.settings", JSON.stringify({ ...settings, model: "gone" }));
+            }"""
+        )
+        self.page.reload()
+        self.ask("hello!!")
+        expect(self.answer()).to_have_text("Hello! How can I help you?")
 
 
 class SlowChat(PageCase):

@@ -76,6 +76,7 @@ export class App extends EventTarget {
   /** Goes on with an answer that ended early. */
   goOn(id) {
     const answer = this.current.nodes[id];
+    answer.model = this.server.model()?.id ?? answer.model;
     reopen(answer);
     this.#run(this.current, answer, tree.pathTo(this.current, id));
   }
@@ -186,7 +187,7 @@ export class App extends EventTarget {
 
   #answer(parent) {
     const before = tree.pathTo(this.current, parent);
-    const answer = tree.add(this.current, parent, newAnswer(this.settings.get("model")));
+    const answer = tree.add(this.current, parent, newAnswer(this.server.model()?.id ?? ""));
     this.#run(this.current, answer, before);
   }
 
@@ -195,10 +196,14 @@ export class App extends EventTarget {
     this.#running.set(answer.id, generation);
     this.#save(conversation.id);
     this.#tell("path");
-    await generation.run(this.api, bodyFor(messages, this.settings.all, conversation), () => {
-      this.#tell("answer", answer);
-      this.#changed(conversation);
-    });
+    await generation.run(
+      this.api,
+      bodyFor(messages, { ...this.settings.all, model: answer.model }, conversation),
+      () => {
+        this.#tell("answer", answer);
+        this.#changed(conversation);
+      },
+    );
     this.#running.delete(answer.id);
     this.#save(conversation.id);
     this.#tell("answer", answer);

@@ -24,7 +24,7 @@ const app = new App({
   drafts: new Drafts(storage),
   kept: await openConversations(),
   api,
-  server: new Server(api),
+  server: new Server(api, () => settings.get("model")),
 });
 
 const place = (id) => document.getElementById(id);

@@ -18,7 +18,7 @@ test("failures say what to do", () => {
   assert.equal(ofEvent({ error: { message: "gone", type: "server_error" } }).kind, "broken");
 });
 
-test("figures are read, summed over models, without histograms' buckets", () => {
+test("figures of a model are read, without histograms' buckets", () => {
   const page = [
     "# HELP a text",
     "# TYPE a gauge",
@@ -30,7 +30,9 @@ test("figures are read, summed over models, without histograms' buckets", () => 
     'c{model_name="x",block_size="64"} 1',
     "nothing NaN",
   ].join("\n");
-  assert.deepEqual(Object.fromEntries(readFigures(page)), { a: 3.5, plain: 3, h_sum: 1000, c: 1 });
+  assert.deepEqual(Object.fromEntries(readFigures(page, "x")), { a: 1, plain: 3, h_sum: 1000, c: 1 });
+  assert.equal(readFigures(page, "y {z}").get("a"), 2.5);
+  assert.equal(readFigures(page, "other").get("a"), undefined);
   assert.equal(label(page, "c", "block_size"), "64");
   assert.equal(label(page, "d", "block_size"), undefined);
 });

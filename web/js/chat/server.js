@@ -17,10 +17,14 @@ export class Server extends EventTarget {
   props = null;
   #timer = 0;
 
-  /** @param {import("../net/api.js").Api} api */
-  constructor(api) {
+  /**
+   * @param {import("../net/api.js").Api} api
+   * @param {() => string} wanted the model that is wanted; "" for any
+   */
+  constructor(api, wanted) {
     super();
     this.api = api;
+    this.wanted = wanted;
     document.addEventListener("visibilitychange", () => {
       if (!document.hidden) this.look();
     });
@@ -30,9 +34,8 @@ export class Server extends EventTarget {
   async look() {
     clearTimeout(this.#timer);
     try {
-      const [models, props] = await Promise.all([this.api.models(), this.api.props()]);
-      this.models = models;
-      this.props = props;
+      this.models = await this.api.models();
+      this.props = await this.api.props(this.model()?.id);
       this.#stand(Standing.ready, "");
     } catch (error) {
       this.#stand(error.kind === Kind.key ? Standing.key : Standing.away, error.message);
@@ -42,8 +45,8 @@ export class Server extends EventTarget {
     this.#timer = setTimeout(() => (document.hidden ? undefined : this.look()), wait);
   }
 
-  /** The model of this name, else the first. */
-  model(name) {
+  /** The model of this name (without one, that which is wanted), else the first. */
+  model(name = this.wanted()) {
     return this.models.find(({ id }) => id === name) ?? this.models[0] ?? null;
   }
 
@@ -53,15 +56,15 @@ export class Server extends EventTarget {
     return status?.value === "loading" ? (status.progress ?? 0) : null;
   }
 
-  /** Whether a model takes images. */
-  sees(name) {
-    const inputs = this.model(name)?.architecture?.input_modalities;
+  /** Whether the model takes images. */
+  sees() {
+    const inputs = this.model()?.architecture?.input_modalities;
     return inputs?.includes("image") ?? this.props?.modalities?.vision === true;
   }
 
-  /** The most tokens of a conversation with a model; 0 while it is not known. */
-  context(name) {
-    return this.model(name)?.context_length ?? this.props?.default_generation_settings?.n_ctx ?? 0;
+  /** The most tokens of a conversation with the model; 0 while it is not known. */
+  context() {
+    return this.model()?.context_length ?? this.props?.default_generation_settings?.n_ctx ?? 0;
   }
 
   #stand(standing, why) {

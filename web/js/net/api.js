@@ -15,14 +15,14 @@ export class Api {
     return (await this.#json("v1/models", signal)).data ?? [];
   }
 
-  /** What the server is set up as. */
-  props(signal) {
-    return this.#json("props", signal);
+  /** What a model is set up as. */
+  props(model, signal) {
+    return this.#json(`props?${about(model)}`, signal);
   }
 
-  /** Answers in the making. */
-  slots(signal) {
-    return this.#json("slots", signal);
+  /** A model's answers in the making. */
+  slots(model, signal) {
+    return this.#json(`slots?${about(model)}`, signal);
   }
 
   /** Figures, as text in Prometheus' form. */
@@ -82,6 +82,10 @@ export class Api {
     const body = await response.json().catch(() => null);
     throw ofResponse(response.status, body, response.headers.get("retry-after"));
   }
+}
+
+function about(model) {
+  return new URLSearchParams(model ? { model } : {});
 }
 
 function parsed(data) {

@@ -1,20 +1,25 @@
 // Figures as Prometheus writes them.
 
 /**
- * Reads a page of figures. Samples of the same name (of several models) are added up; histograms are left out but for
- * their sums and counts.
+ * Reads a page of figures. Histograms are left out but for their sums and counts.
  * @param {string} page
+ * @param {string} model only figures of this model, and those of none
  * @returns {Map<string, number>}
  */
-export function readFigures(page) {
+export function readFigures(page, model) {
   const figures = new Map();
   for (const line of page.split("\n")) {
-    const found = /^([a-zA-Z_:][\w:]*)(?:\{[^]*\})?\s+(\S+)/.exec(line);
-    if (!found || found[1].endsWith("_bucket")) continue;
-    const value = Number(found[2]);
-    if (Number.isFinite(value)) figures.set(found[1], (figures.get(found[1]) ?? 0) + value);
+    const found = /^([a-zA-Z_:][\w:]*)(?:\{([^]*)\})?\s+(\S+)/.exec(line);
+    if (!found || found[1].endsWith("_bucket") || !isAbout(found[2] ?? "", model)) continue;
+    const value = Number(found[3]);
+    if (Number.isFinite(value)) figures.set(found[1], value);
   }
   return figures;
+}
+
+function isAbout(labels, model) {
+  const escaped = model.replaceAll("\\", "\\\\").replaceAll('"', '\\"');
+  return !/(^|,)model_name="/.test(labels) || `,${labels},`.includes(`,model_name="${escaped}",`);
 }
 
 /**

@@ -13,7 +13,7 @@ const NUMBERS = {
 };
 const CHOICES = {
   theme: ["", "light", "dark"],
-  preset: ["", "greedy", "thinking", "coding", "instruct", "reasoning"],
+  preset: ["", "thinking", "coding", "instruct", "reasoning"],
   effort: ["", "none", "low", "medium", "high"],
 };
 const TEXTS = ["model", "key", "system", "tools"];

@@ -28,7 +28,10 @@ export class Bar {
     app.server.addEventListener("change", () => this.#drawModels());
     app.settings.addEventListener("change", (event) => {
       if (event.detail === "theme") this.#drawTheme();
-      if (event.detail === "model") this.#drawModels();
+      if (event.detail === "model") {
+        this.#drawModels();
+        app.server.look();
+      }
     });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#drawTheme());
     this.#drawTheme();
@@ -42,13 +45,13 @@ export class Bar {
 
   #drawModels() {
     const { models, standing } = this.app.server;
-    const chosen = this.app.server.model(this.app.settings.get("model"));
+    const chosen = this.app.server.model();
     const words = { [Standing.away]: "Server not reachable", [Standing.key]: "Key needed", [Standing.unknown]: "…" };
     this.dot.dataset.standing = standing;
     const hasChoice = standing === Standing.ready && models.length > 1;
     this.models.hidden = !hasChoice;
     this.name.hidden = hasChoice;
-    setText(this.name, words[standing] ?? chosen?.id ?? "");
+    setText(this.name, words[standing] ?? `${chosen?.id ?? ""}${standOf(chosen?.status)}`);
     if (!hasChoice) return;
     const shown = JSON.stringify(models.map(({ id, status }) => [id, standOf(status)]));
     if (this.models.dataset.shown !== shown) {

@@ -54,7 +54,7 @@ export class Composer {
     };
     const box = h("form", { class: "composer", on: { submit } }, this.images.element, this.field, tools);
     place.append(h("div", { class: "column" }, box));
-    this.images.takeFrom(box, this.field, () => app.server.sees(app.settings.get("model")));
+    this.images.takeFrom(box, this.field, () => app.server.sees());
     app.addEventListener("opened", () => this.#opened());
     for (const name of ["path", "answer"]) app.addEventListener(name, () => this.#update());
     app.server.addEventListener("change", () => this.#update());
@@ -128,10 +128,9 @@ export class Composer {
       this.send.replaceChildren(icon(isRunning ? "stop" : "send"));
     }
     this.send.disabled = !isRunning && !this.field.value.trim() && !this.images.taken().length;
-    const model = this.app.settings.get("model");
-    this.attach.hidden = !this.app.server.sees(model);
+    this.attach.hidden = !this.app.server.sees();
     const used = usedTokens(this.app.current);
-    const context = this.app.server.context(model);
+    const context = this.app.server.context();
     setText(this.room, used && context ? `${count(used)} / ${count(context)}` : "");
     this.room.title = used ? "Tokens of this conversation, and of what the model can hold" : "";
     this.room.classList.toggle("tight", used > 0.85 * context);

@@ -52,11 +52,13 @@ export class ServerView {
     clearTimeout(this.#timer);
     const { api } = this.app;
     // Either may be switched off at the server.
-    const [page, slots] = await Promise.all([api.metrics().catch(() => null), api.slots().catch(() => null)]);
+    const model = this.app.server.model()?.id;
+    const [page, slots] = await Promise.all([api.metrics().catch(() => null), api.slots(model).catch(() => null)]);
     if (!this.#isShown) return;
     this.#drawFacts();
     this.#drawContext();
-    if (page) this.#drawFigures(page);
+    // Models that differ in nothing but how they answer have their figures in common.
+    if (page) this.#drawFigures(page, slots?.[0]?.model ?? model ?? "");
     if (slots) this.#drawSlots(slots);
     setText(this.why, page && slots ? "" : "The server does not tell all of its figures now.");
     clearTimeout(this.#timer);
@@ -64,16 +66,16 @@ export class ServerView {
   }
 
   #drawContext() {
-    const context = this.app.server.context(this.app.settings.get("model"));
+    const context = this.app.server.context();
     const used = usedTokens(this.app.current);
     this.context.update([used], context, `${count(used)} of ${count(context)} tokens`);
   }
 
-  #drawFigures(page) {
-    const figures = readFigures(page);
+  #drawFigures(page, model) {
+    const figures = readFigures(page, model);
     const of = (name) => figures.get(name) ?? 0;
-    const now = { time: performance.now(), tokens: of("vllm:generation_tokens_total") };
-    if (this.#before) {
+    const now = { model, time: performance.now(), tokens: of("vllm:generation_tokens_total") };
+    if (this.#before?.model === model) {
       const seconds = Math.max(0.2, (now.time - this.#before.time) / 1000);
       const rate = Math.max(0, (now.tokens - this.#before.tokens) / seconds);
       setText(this.speedNow, rate < 10 ? String(Number(rate.toFixed(1))) : count(rate));
@@ -119,7 +121,7 @@ export class ServerView {
   }
 
   #drawFacts() {
-    const model = this.app.server.model(this.app.settings.get("model"));
+    const model = this.app.server.model();
     const { props } = this.app.server;
     if (!model) return;
     const rows = [

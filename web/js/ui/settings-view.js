@@ -17,7 +17,6 @@ const PRESETS = [
   ["coding", "Thinking: precise coding"],
   ["instruct", "No thinking: general"],
   ["reasoning", "No thinking: reasoning"],
-  ["greedy", "Greedy: always the likeliest"],
 ];
 /** Name, label, step, what it does. */
 const NUMBERS = [

@@ -16,7 +16,7 @@ const TINY = [
 ];
 
 export function welcome(app) {
-  const model = app.server.model(app.settings.get("model"));
+  const model = app.server.model();
   const facts = model ? `${model.id} · context of ${count(model.context_length ?? 0)} tokens` : "";
   const prompts = model?.id === "tidemill-tiny" ? TINY : GENERAL;
   const offers = prompts.map((text) =>
