@@ -12,9 +12,6 @@ macro_rules! file {
 
 /// The files of the page: paths and bytes.
 pub(super) const FILES: &[(&str, &[u8])] = &[
-    file!(".ruff_cache/.gitignore"),
-    file!(".ruff_cache/0.17.6/13090283472705453032"),
-    file!(".ruff_cache/CACHEDIR.TAG"),
     file!("css/base.css"),
     file!("css/composer.css"),
     file!("css/layout.css"),
