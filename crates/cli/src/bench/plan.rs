@@ -104,6 +104,15 @@ impl Test {
         }
     }
 
+    /// Tokens that the prefix cache keeps beside the sequences: of each turn the answer as it was, and
+    /// a page for each of its places.
+    fn kept(&self) -> usize {
+        match *self {
+            Test::Turns { turns, answer, .. } => turns * (answer + 4 * 64),
+            _ => 0,
+        }
+    }
+
     /// Its sequences.
     pub(super) fn sequences(&self) -> usize {
         match *self {
@@ -121,7 +130,7 @@ pub(super) fn memory(cases: &[Case]) -> (usize, usize, usize) {
     (
         most(&length),
         most(&|case| case.test.sequences()),
-        most(&|case| case.test.sequences() * length(case)),
+        most(&|case| case.test.sequences() * length(case) + case.test.kept()),
     )
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use engine::{Checkpoint, Engine, SequenceId, Work};
 
 use super::lists::Pair;
@@ -19,7 +20,8 @@ struct Base {
 
 /// An engine and the depth it is prepared for.
 pub(super) struct Runner {
-    pub(super) engine: Engine,
+    /// Conversations have it for as long as they last.
+    engine: Option<Engine>,
     vocabulary: usize,
     depth: usize,
     bases: Vec<Base>,
@@ -40,7 +42,7 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    fn new(time: Duration, tokens: usize, cached: usize) -> Self {
+    pub(super) fn new(time: Duration, tokens: usize, cached: usize) -> Self {
         Self {
             time,
             first_token: None,
@@ -54,12 +56,18 @@ impl Sample {
 impl Runner {
     pub(super) fn new(engine: Engine, vocabulary: usize) -> Self {
         Self {
-            engine,
+            engine: Some(engine),
             vocabulary,
             depth: 0,
             bases: Vec::new(),
             repetition: 0,
         }
+    }
+
+    fn engine(&mut self) -> anyhow::Result<&mut Engine> {
+        self.engine
+            .as_mut()
+            .context("an earlier conversation failed")
     }
 
     /// Makes as many sequences as the case needs hold its depth. `progress` is told the tokens
@@ -79,7 +87,7 @@ impl Runner {
         // Each sequence goes on from where it is; new ones begin at the beginning.
         for index in 0..sequences {
             if index == self.bases.len() {
-                let sequence = self.engine.start()?;
+                let sequence = self.engine()?.start()?;
                 self.bases.push(Base {
                     sequence,
                     point: None,
@@ -111,25 +119,30 @@ impl Runner {
         for (at, chunk) in tokens[held..].chunks(case.chunk()).enumerate() {
             interrupt::check()?;
             progress(held + at * case.chunk(), case.depth);
-            self.engine.step(&[work(sequence, chunk, false)])?;
+            self.engine()?.step(&[work(sequence, chunk, false)])?;
         }
         if let Some(old) = self.bases[index].point.take() {
-            self.engine.discard(old);
+            self.engine()?.discard(old);
         }
-        self.bases[index].point = Some(self.engine.checkpoint(sequence)?);
+        let point = self.engine()?.checkpoint(sequence)?;
+        self.bases[index].point = Some(point);
         Ok(())
     }
 
     /// Puts a sequence back to its depth; returns the tokens it holds.
     fn rewind(&mut self, index: usize) -> anyhow::Result<usize> {
+        let engine = self
+            .engine
+            .as_mut()
+            .context("an earlier conversation failed")?;
         let Base { sequence, point } = &mut self.bases[index];
         if let Some(point) = point {
-            self.engine.restore(*sequence, point)?;
-        } else if self.engine.tokens(*sequence)? > 0 {
-            self.engine.end(*sequence)?;
-            *sequence = self.engine.start()?;
+            engine.restore(*sequence, point)?;
+        } else if engine.tokens(*sequence)? > 0 {
+            engine.end(*sequence)?;
+            *sequence = engine.start()?;
         }
-        Ok(self.engine.tokens(*sequence)?)
+        Ok(engine.tokens(*sequence)?)
     }
 
     /// Ends all sequences, for what makes its own.
@@ -146,9 +159,9 @@ impl Runner {
 
     fn drop_base(&mut self, base: Base) -> anyhow::Result<()> {
         if let Some(point) = base.point {
-            self.engine.discard(point);
+            self.engine()?.discard(point);
         }
-        Ok(self.engine.end(base.sequence)?)
+        Ok(self.engine()?.end(base.sequence)?)
     }
 
     /// Waits until weights are copied that were used so far: what is measured is how fast an engine
@@ -219,7 +232,13 @@ impl Runner {
                 answer,
                 chunk: case.chunk(),
             };
-            return turns::run(&mut self.engine, &talk, &mut tokens);
+            let engine = self
+                .engine
+                .take()
+                .context("an earlier conversation failed")?;
+            let (engine, samples) = turns::run(engine, &talk, &mut tokens)?;
+            self.engine = Some(engine);
+            return Ok(samples);
         }
         assert_eq!(self.depth, case.depth, "reach comes first");
         let count = case.test.sequences();
@@ -265,17 +284,17 @@ impl Runner {
             }
             Test::StateSave => {
                 let start = Instant::now();
-                let point = self.engine.checkpoint(sequences[0])?;
+                let point = self.engine()?.checkpoint(sequences[0])?;
                 let time = start.elapsed();
-                self.engine.discard(point);
+                self.engine()?.discard(point);
                 Sample::new(time, 0, 0)
             }
             Test::StateRestore => {
-                let point = self.engine.checkpoint(sequences[0])?;
+                let point = self.engine()?.checkpoint(sequences[0])?;
                 let start = Instant::now();
-                self.engine.restore(sequences[0], &point)?;
+                self.engine()?.restore(sequences[0], &point)?;
                 let time = start.elapsed();
-                self.engine.discard(point);
+                self.engine()?.discard(point);
                 Sample::new(time, 0, 0)
             }
             Test::Turns { .. } => unreachable!("conversations have returned above"),
@@ -290,7 +309,7 @@ impl Runner {
         tokens: &[u32],
         chunk: usize,
     ) -> anyhow::Result<Vec<f32>> {
-        prefill(&mut self.engine, sequence, tokens, chunk)
+        prefill(self.engine()?, sequence, tokens, chunk)
     }
 
     /// Runs steps of one token per sequence, with logits.
@@ -301,7 +320,7 @@ impl Runner {
             let step: Vec<Work> = each
                 .map(|(&sequence, &token)| work(sequence, &[token], true))
                 .collect();
-            std::hint::black_box(self.engine.step(&step)?);
+            std::hint::black_box(self.engine()?.step(&step)?);
         }
         Ok(())
     }

@@ -209,6 +209,15 @@ impl Scheduler {
         &self.engine
     }
 
+    /// Ends all requests, forgets all cached prompts, and hands the engine back.
+    pub fn into_engine(mut self) -> Engine {
+        for request in self.requests.keys().copied().collect::<Vec<_>>() {
+            self.cancel(request);
+        }
+        self.clear_cache();
+        self.engine
+    }
+
     /// Forgets all cached prompts.
     pub fn clear_cache(&mut self) {
         self.cache.clear(&mut self.engine);

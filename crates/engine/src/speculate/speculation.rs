@@ -215,8 +215,9 @@ impl Speculation {
         let is_asleep = !sequences
             .iter()
             .any(|asked| guesser.follows(asked.sequence));
-        if sequences.is_empty() || !is_asleep || !self.controller.can_try(sequences.len() + others)
-        {
+        let probability = self.acceptance[Source::Guesser as usize].probabilities()[0];
+        let count = sequences.len() + others;
+        if sequences.is_empty() || !is_asleep || !self.controller.can_try(count, probability) {
             return;
         }
         let asked = &sequences[self.woken % sequences.len()];
@@ -234,7 +235,9 @@ impl Speculation {
             probabilities: self.acceptance[Source::Guesser as usize].probabilities(),
             is_free: false,
         };
-        self.controller.would_draft(sequences, prospect) || self.controller.can_try(sequences)
+        let controller = &self.controller;
+        let likeliest = prospect.probabilities[0];
+        controller.would_draft(sequences, prospect) || controller.can_try(sequences, likeliest)
     }
 
     /// Asks the guesser for those that it drafts for, and puts its drafts into theirs.
@@ -371,6 +374,7 @@ impl Drafter for Speculation {
             return;
         };
         let source = followed.source as usize;
+        self.controller.verified(accepted);
         followed.acceptance[source].note(drafted, accepted);
         self.acceptance[source].note(drafted, accepted);
     }

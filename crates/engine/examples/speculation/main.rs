@@ -15,8 +15,12 @@
 //! again, by the same engine: two engines differ by up to a tenth, by where their memory lies. What
 //! speculation learnt stays, as in a server, and the first round, in which it learns, is not
 //! counted. A gain is the median over rounds of the ratio to the mean of both times without it, with
-//! the quartiles; `--null` never speculates, to see the noise. Steps with rows of prompts are timed apart. With `--threads 1` what counts is
-//! processor time, which neighbours on the machine hardly change.
+//! the quartiles; beside it the same of the second time without it to the first: the noise. "own" is
+//! the share of its time that speculation takes itself: everything but the steps, which means
+//! bookkeeping and the drafts' own passes. "without noise" is the gain if each step had taken what
+//! steps of its kind take when nobody disturbs (the lower quartile of all of them, with and without
+//! speculation), with what speculation took itself. Steps with rows of prompts are timed apart. With
+//! `--threads 1` what counts is processor time, which neighbours on the machine hardly change.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -28,12 +32,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use timed::{Kind, Timed, Usual};
+
 use rustix::time::{ClockId, clock_gettime};
 use tidemill_engine::speculate::{Depth, DraftCounts, Oracle, Speculation, SpeculationSettings};
 use tidemill_engine::{
     BackendChoice, DraftVocabulary, EngineSettings, Event, OpenedModel, Request, RequestId,
     Scheduler, SchedulerSettings, TokenRules,
 };
+
+mod timed;
 
 const BATCHES: [usize; 4] = [1, 2, 4, 8];
 /// Tokens of prompt and answer.
@@ -47,7 +55,6 @@ struct Options {
     rounds: usize,
     batches: Vec<usize>,
     has_fixed: bool,
-    is_null: bool,
     lookup: bool,
     vocabulary: DraftVocabulary,
 }
@@ -62,7 +69,6 @@ fn options() -> Options {
         rounds: 9,
         batches: BATCHES.to_vec(),
         has_fixed: false,
-        is_null: false,
         lookup: false,
         vocabulary: DraftVocabulary::Frequent,
     };
@@ -75,7 +81,6 @@ fn options() -> Options {
             "--tokens" => options.tokens = value().parse().unwrap(),
             "--rounds" => options.rounds = value().parse().unwrap(),
             "--batch" => options.batches = vec![value().parse().unwrap()],
-            "--null" => options.is_null = true,
             "--fixed" => options.has_fixed = true,
             "--whole" => options.vocabulary = DraftVocabulary::Whole,
             "--lookup" => options.lookup = true,
@@ -174,14 +179,26 @@ struct Way {
     seconds: f64,
     tokens: usize,
     prompt_seconds: f64,
+    /// Steps without prompts, without what the drafter took of them.
+    steps: Vec<(Kind, f64)>,
+    had_drafts: bool,
+    /// What the drafter took of these.
+    own_seconds: f64,
+    /// That the drafter took.
+    spent: Arc<Mutex<Duration>>,
     timer: Timer,
 }
 
 /// What one round of one way showed.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Outcome {
     tokens_per_second: f64,
     prompt_seconds: f64,
+    /// Seconds that the drafter took of steps without prompts.
+    own_seconds: f64,
+    /// The share of all time.
+    own: f64,
+    steps: Vec<(Kind, f64)>,
 }
 
 impl Way {
@@ -216,9 +233,18 @@ impl Way {
             drafter = drafter.with_oracle(oracle(Arc::clone(known), share), options.vocabulary);
         }
         let mut scheduler = Scheduler::new(engine, Arc::new(rules), SchedulerSettings::default());
-        scheduler = scheduler.with_drafter(Box::new(drafter));
+        let spent = Arc::new(Mutex::new(Duration::ZERO));
+        scheduler = scheduler.with_drafter(Box::new(Timed {
+            inner: drafter,
+            timer: Timer::new(options),
+            spent: Arc::clone(&spent),
+        }));
         Self {
             scheduler,
+            steps: Vec::new(),
+            had_drafts: false,
+            own_seconds: 0.0,
+            spent,
             ids: Vec::new(),
             answers: Vec::new(),
             seconds: 0.0,
@@ -244,19 +270,31 @@ impl Way {
             .collect();
         self.answers = vec![Vec::new(); prompts.len()];
         (self.seconds, self.tokens, self.prompt_seconds) = (0.0, 0, 0.0);
+        let before = *self.spent.lock().unwrap();
         while !self.scheduler.is_idle() {
             self.step();
         }
+        let spent = *self.spent.lock().unwrap() - before;
         Outcome {
             tokens_per_second: self.tokens as f64 / self.seconds,
             prompt_seconds: self.prompt_seconds,
+            own_seconds: std::mem::take(&mut self.own_seconds),
+            own: spent.as_secs_f64() / (self.seconds + self.prompt_seconds),
+            steps: std::mem::take(&mut self.steps),
         }
     }
 
     fn step(&mut self) {
+        let (spent, rows) = (
+            *self.spent.lock().unwrap(),
+            self.scheduler.metrics().decode_rows,
+        );
         let began = self.timer.now();
         let events = self.scheduler.step();
         let took = (self.timer.now() - began).as_secs_f64();
+        let own = (*self.spent.lock().unwrap() - spent).as_secs_f64();
+        let rows = (self.scheduler.metrics().decode_rows - rows) as usize;
+        let mut answering = Vec::new();
         let mut is_prefill = false;
         let mut chosen = 0;
         for event in events {
@@ -266,6 +304,9 @@ impl Way {
                     let at = self.ids.iter().position(|&id| id == request).unwrap();
                     self.answers[at].push(token);
                     chosen += 1;
+                    if !answering.contains(&at) {
+                        answering.push(at);
+                    }
                 }
                 Event::Failed { error, .. } => panic!("{error}"),
                 _ => {}
@@ -276,7 +317,11 @@ impl Way {
         } else {
             self.seconds += took;
             self.tokens += chosen;
+            let kind = (answering.len(), rows, self.had_drafts);
+            self.steps.push((kind, took - own));
+            self.own_seconds += own;
         }
+        self.had_drafts = rows > answering.len();
     }
 }
 
@@ -290,15 +335,18 @@ fn round(
     let first = ways[0].answer(options, prompts, false);
     let plain = ways[0].answers.clone();
     *known.lock().unwrap() = prompts.iter().cloned().zip(plain.clone()).collect();
-    let with = ways[0].answer(options, prompts, !options.is_null);
+    let with = ways[0].answer(options, prompts, true);
     assert!(ways[0].answers == plain, "the same answers");
     let second = ways[0].answer(options, prompts, false);
     let mean = |value: fn(&Outcome) -> f64| (value(&first) + value(&second)) / 2.0;
     let without = Outcome {
         tokens_per_second: mean(|of| of.tokens_per_second),
         prompt_seconds: mean(|of| of.prompt_seconds),
+        own_seconds: 0.0,
+        own: mean(|of| of.own),
+        steps: Vec::new(),
     };
-    let mut outcomes = vec![without, with];
+    let mut outcomes = vec![without, with, first, second];
     for way in &mut ways[1..] {
         outcomes.push(way.answer(options, prompts, true));
         assert!(way.answers == plain, "the same answers");
@@ -330,8 +378,11 @@ fn main() {
             ", {share} of the drafts right"
         )),
     );
-    println!("| batch | off | adaptive | gain | prompts | drafted a token | accepted | fixed |");
-    println!("|---|---|---|---|---|---|---|---|");
+    println!(
+        "| batch | off | adaptive | gain | off against off | without noise | own | prompts | drafted a token | \
+         accepted | fixed |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     let pool = Arc::new(cpu::Pool::new(options.threads));
     for &batch in &options.batches {
         let known = Answers::default();
@@ -361,22 +412,37 @@ fn main() {
         };
         let rate = |way: usize| quantile(&of(&|round| round[way].tokens_per_second), 0.5);
         let gains = of(&|round| round[1].tokens_per_second / round[0].tokens_per_second);
+        let noise = of(&|round| round[3].tokens_per_second / round[2].tokens_per_second);
+        let own = of(&|round| round[1].own);
+        let all = outcomes.iter().flatten();
+        let usual = Usual::of(&all.flat_map(|of| of.steps.clone()).collect::<Vec<_>>());
+        let quiet = of(&|round| {
+            let off = usual.seconds(&round[2].steps) + usual.seconds(&round[3].steps);
+            off / 2.0 / (usual.seconds(&round[1].steps) + round[1].own_seconds)
+        });
         let prompts = of(&|round| round[1].prompt_seconds / round[0].prompt_seconds);
         let counts = ways[0].scheduler.drafts();
         let (drafted, accepted) = (
             counts.drafted - before.drafted,
             counts.accepted - before.accepted,
         );
-        let fixed: Vec<String> = (2..=ways.len())
-            .map(|way| format!("{:.1}", rate(way)))
+        // Behind the four outcomes of the first way.
+        let fixed: Vec<String> = (4..3 + ways.len())
+            .map(|at| format!("{:.1}", rate(at)))
             .collect();
+        let spread = |ratios: &[f64]| {
+            let [median, low, high] =
+                [0.5, 0.25, 0.75].map(|share| percent(quantile(ratios, share)));
+            format!("{median:+.1} % ({low:+.1} to {high:+.1})")
+        };
         println!(
-            "| {batch} | {:.1} | {:.1} | {:+.1} % ({:+.1} to {:+.1}) | {:+.1} % | {:.2} | {:.0} % | {} |",
+            "| {batch} | {:.1} | {:.1} | {} | {} | {} | {:.2} % | {:+.1} % | {:.2} | {:.0} % | {} |",
             rate(0),
             rate(1),
-            percent(quantile(&gains, 0.5)),
-            percent(quantile(&gains, 0.25)),
-            percent(quantile(&gains, 0.75)),
+            spread(&gains),
+            spread(&noise),
+            spread(&quiet),
+            quantile(&own, 0.5) * 100.0,
             percent(quantile(&prompts, 0.5)),
             drafted as f64 / generated as f64,
             accepted as f64 / drafted.max(1) as f64 * 100.0,
