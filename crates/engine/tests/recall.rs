@@ -232,10 +232,18 @@ fn facts_are_recalled_on_every_road() {
         let count = of_depth.iter().filter(|right| **right).count();
         println!("depth {depth}: {count} of {} right", of_depth.len());
     }
+    // Of 30, at all depths: less would be a state that forgets, more than the model can is nobody's.
+    let near = |depths: std::ops::Range<usize>| {
+        let of = asked.iter().zip(&right);
+        of.filter(|(asked, right)| **right && asked.depth.is_some_and(|d| depths.contains(&d)))
+            .count()
+    };
+    let [first, last] = [near(0..5), near(5..10)];
+    assert!(first >= 11 && last >= 7, "{first} and {last} of 15 right");
     let far = right[planted..].iter().filter(|right| **right).count();
     println!("held out: {far} of {} right", asked.len() - planted);
     // transformers has 82 and 76 of 100 right.
-    assert!(far * 10 >= (asked.len() - planted) * 6, "{far}");
+    assert!(far * 10 >= (asked.len() - planted) * 8, "{far}");
 
     let all = [
         ("chunks of 16", Road { chunk: 16, ..PLAIN }, false),

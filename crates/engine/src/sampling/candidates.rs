@@ -156,6 +156,17 @@ impl<'a> Candidates<'a> {
         self.make_list()
     }
 
+    /// The list of all tokens, of which only the most likely one is in its place, the first. Whoever
+    /// asks for it sorts it. There must be no list yet.
+    pub(super) fn list_unsorted(&mut self) -> &mut Vec<Candidate> {
+        self.collect(f32::MIN);
+        let places = 0..self.list.len();
+        if let Some(best) = places.min_by(|&a, &b| self.list[a].order(&self.list[b])) {
+            self.list.swap(0, best);
+        }
+        self.make_list()
+    }
+
     /// The list of the `count` most likely tokens. There must be no list yet.
     pub(super) fn list_most_likely(&mut self, count: usize) -> &mut Vec<Candidate> {
         most_likely(self.all, count, self.list);

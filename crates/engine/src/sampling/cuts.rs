@@ -89,14 +89,14 @@ pub(super) fn typical(candidates: &mut Candidates<'_>, share: f32) {
     }
     let list = match candidates.list() {
         Some(list) => list,
-        None => candidates.list_within(f32::INFINITY),
+        None => candidates.list_unsorted(),
     };
     let Some(best) = list.first().map(|c| c.logit) else {
         return;
     };
     let total: f64 = weights(list).sum();
     let expected = entropy_of(list, total);
-    // By deviation; of equals, the more likely first, as the list is sorted.
+    // By deviation; of equals, the more likely first.
     let mut order: Vec<(f64, usize, f64)> = weights(list)
         .zip(list.iter().map(|c| c.logit))
         .enumerate()
@@ -109,8 +109,10 @@ pub(super) fn typical(candidates: &mut Candidates<'_>, share: f32) {
     let (mut sum, mut done, mut next) = (0.0, 0, 256);
     'enough: while done < order.len() {
         let end = next.min(order.len());
-        let by_deviation =
-            |a: &(f64, usize, f64), b: &(f64, usize, f64)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+        let by_deviation = |a: &(f64, usize, f64), b: &(f64, usize, f64)| {
+            let by_likelihood = || list[a.1].order(&list[b.1]);
+            a.0.total_cmp(&b.0).then_with(by_likelihood)
+        };
         if end < order.len() {
             order[done..].select_nth_unstable_by(end - done, by_deviation);
         }
@@ -126,6 +128,8 @@ pub(super) fn typical(candidates: &mut Candidates<'_>, share: f32) {
     }
     let mut kept = kept.into_iter();
     list.retain(|_| kept.next().unwrap_or(false));
+    // What was not kept was never put in order.
+    list.sort_unstable_by(Candidate::order);
 }
 
 /// With `xtc.probability`, removes all with at least `xtc.threshold` of the probability but the
