@@ -127,12 +127,12 @@ impl PrefixCache {
         }
         let node = self.exact(keys);
         if let Some(Slot::Entry(entry)) = node.and_then(|node| self.tree.value_mut(node)) {
-            let Snapshot { hidden, logits, .. } = &mut entry.snapshot;
-            for (known, new) in [(hidden, rows.0), (logits, rows.1)] {
-                if let (None, Some(row)) = (&known, new) {
-                    self.bytes += size_of_val(&row[..]);
-                    *known = Some(row);
-                }
+            // A hidden row would be of no use: it goes with pages that the head has read, and the
+            // entry has those that it was made with.
+            let known = &mut entry.snapshot.logits;
+            if let (None, Some(row)) = (&known, rows.1) {
+                self.bytes += size_of_val(&row[..]);
+                *known = Some(row);
             }
             node.into_iter().for_each(|node| self.touch(node));
             return self.shrink(engine, self.settings.snapshot_bytes);

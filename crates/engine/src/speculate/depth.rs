@@ -17,7 +17,7 @@ use super::widths::Widths;
 /// What a draft pass is guessed to cost before it was ever measured, in steps.
 const GUESSED_DRAFT: f64 = 0.05;
 /// A gain below this is noise: not worth the memory traffic of speculation.
-const LEAST_GAIN: f64 = 1.03;
+const LEAST_GAIN: f64 = 1.05;
 /// Plain steps that are measured before the first speculated one.
 const FIRST_PLAIN_STEPS: u32 = 3;
 /// Plain steps are measured again after this many steps, then after twice as many, and so on.
