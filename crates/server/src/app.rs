@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
+use text::tokenizer::Decode;
 use tokio::sync::Semaphore;
 
 use crate::answer::Answer;
 use crate::ask::Ask;
 use crate::config::Config;
 use crate::error::{ApiError, ErrorKind};
+use crate::http::RateLimit;
 use crate::models::{Lease, Registry};
 
 /// The server's state.
@@ -18,6 +20,7 @@ pub(crate) struct App {
     config: Config,
     /// How many requests are rendered and encoded at once.
     preparing: Semaphore,
+    rate_limit: Option<RateLimit>,
     started: SystemTime,
     /// The model of the start is still being loaded.
     is_starting: AtomicBool,
@@ -28,6 +31,7 @@ impl App {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             models,
+            rate_limit: config.rate_limit.map(RateLimit::new),
             config,
             preparing: Semaphore::new(cores),
             started: SystemTime::now(),
@@ -41,6 +45,11 @@ impl App {
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// How often one client may ask, if that is bounded.
+    pub(crate) fn rate_limit(&self) -> Option<&RateLimit> {
+        self.rate_limit.as_ref()
     }
 
     /// Whether the model of the start is still being loaded.
@@ -75,6 +84,11 @@ impl App {
         let model = Arc::clone(lease.model());
         let prepared = self.aside(move || ask.prepare(&model)).await??;
         let reading = prepared.reading.clone();
+        if self.config.log_prompts {
+            let prompt = &prepared.request.prompt;
+            let text = lease.model().tokenizer().decode(prompt, Decode::Everything);
+            tracing::info!(prompt = text.unwrap_or_default(), "asked");
+        }
         let taken = lease.worker().submit(prepared, lease.ticket()).await?;
         tracing::debug!("request {} was taken", taken.id.number());
         let tokenizer = Arc::clone(lease.model().tokenizer());

@@ -1,5 +1,6 @@
 //! How the server behaves.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::http::{ApiKeys, TlsFiles};
@@ -16,6 +17,10 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Who may use it.
     pub keys: ApiKeys,
+    /// How many requests of one client are answered in a minute; `None` for any number.
+    pub rate_limit: Option<NonZeroU32>,
+    /// Whether prompts are logged.
+    pub log_prompts: bool,
     /// The most bytes of a body.
     pub max_body_bytes: usize,
     /// Web pages of these origins may use it; `*` for all.
@@ -37,6 +42,8 @@ impl Default for Config {
             port: 8080,
             tls: None,
             keys: ApiKeys::default(),
+            rate_limit: None,
+            log_prompts: false,
             max_body_bytes: 64 << 20,
             cors_origins: Vec::new(),
             drain: Duration::from_secs(30),

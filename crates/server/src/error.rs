@@ -41,6 +41,8 @@ pub enum ErrorKind {
     TooLarge,
     /// Too much is waiting already.
     Busy,
+    /// One client asks too often.
+    TooOften,
     /// The server is going down, or its engine is gone.
     Unavailable,
     /// The server's own fault.
@@ -57,7 +59,7 @@ impl ErrorKind {
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
             Self::TooLarge => 413,
-            Self::Busy => 429,
+            Self::Busy | Self::TooOften => 429,
             Self::Internal => 500,
             Self::Unavailable => 503,
         }

@@ -1,5 +1,6 @@
 //! Flags of the HTTP server.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,6 +56,13 @@ pub(super) struct HttpArgs {
     #[arg(long, value_name = "MIB", default_value_t = 64,
           value_parser = clap::value_parser!(u32).range(1..))]
     max_body_mib: u32,
+    /// How many requests of one client (its key, else its address) are answered in a minute; further
+    /// ones are refused with status 429 (default: any number).
+    #[arg(long, value_name = "N")]
+    rate_limit: Option<NonZeroU32>,
+    /// Log prompts too, at `--log-level info`. Otherwise nothing is logged of what requests say.
+    #[arg(long)]
+    log_prompts: bool,
     /// When asked to stop (Ctrl-C or SIGTERM), how many seconds answers under way may take to end;
     /// asked once more, the server ends at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
@@ -110,6 +118,8 @@ impl HttpArgs {
             host: self.host.clone(),
             port: self.port,
             keys,
+            rate_limit: self.rate_limit,
+            log_prompts: self.log_prompts,
             max_body_bytes: (self.max_body_mib as usize) << 20,
             cors_origins: self.cors_origin.clone(),
             drain: Duration::from_secs(self.drain_timeout),

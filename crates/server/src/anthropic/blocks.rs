@@ -25,7 +25,7 @@ pub(super) fn system(system: &Value) -> Result<Option<Message>, ApiError> {
 /// One message: results of tools are messages of their own.
 pub(super) fn message(role: &str, content: &Value) -> Result<Vec<Message>, ApiError> {
     let blocks = match content {
-        Value::String(text) => return Ok(vec![Message::new(role, text)]),
+        Value::String(text) => return Ok(vec![Message::new(role, stable(role, text.clone()))]),
         Value::Array(blocks) => blocks,
         _ => {
             let why = "content has to be text or a list of blocks";
@@ -55,7 +55,7 @@ pub(super) fn message(role: &str, content: &Value) -> Result<Vec<Message>, ApiEr
         }
     }
     if !texts.is_empty() {
-        message.content = Some(Content::Text(texts.concat()));
+        message.content = Some(Content::Text(stable(role, texts.concat())));
     }
     let says_something = message.content.is_some()
         || message.reasoning_content.is_some()
@@ -65,6 +65,15 @@ pub(super) fn message(role: &str, content: &Value) -> Result<Vec<Message>, ApiEr
         messages.push(message);
     }
     Ok(messages)
+}
+
+/// What system messages say, without what changes with every request.
+fn stable(role: &str, text: String) -> String {
+    if matches!(role, "system" | "developer") {
+        billing::without_header(&text)
+    } else {
+        text
+    }
 }
 
 fn call(block: &Value) -> Result<MessageToolCall, ApiError> {

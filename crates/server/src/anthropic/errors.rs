@@ -14,7 +14,7 @@ pub(crate) fn error_body(error: &ApiError) -> Value {
         ErrorKind::Unauthorized => "authentication_error",
         ErrorKind::NotFound | ErrorKind::ModelNotFound => "not_found_error",
         ErrorKind::TooLarge => "request_too_large",
-        ErrorKind::Busy => "rate_limit_error",
+        ErrorKind::Busy | ErrorKind::TooOften => "rate_limit_error",
         ErrorKind::Unavailable => "overloaded_error",
         ErrorKind::Internal => "api_error",
     };

@@ -4,13 +4,17 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use super::rate::Peer;
 use super::tls;
 
 /// How long a connection may take to send a request's head, which is also how long it may be idle.
@@ -30,13 +34,17 @@ pub(super) async fn serve(
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
     let mut stop = std::pin::pin!(stop);
     loop {
-        let stream = tokio::select! {
-            stream = next(&listener) => stream,
+        let (stream, peer) = tokio::select! {
+            taken = next(&listener) => taken,
             () = &mut stop => break,
         };
         // Streams are many small writes: they must not wait for each other.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
+        let inner = TowerToHyperService::new(router.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            inner.call(request)
+        });
         let (http, watcher, tls) = (http.clone(), connections.watcher(), tls.clone());
         tokio::spawn(async move {
             let ended = match tls {
@@ -62,10 +70,10 @@ pub(super) async fn serve(
 }
 
 /// The next connection. One that is gone before it was taken is nobody's problem.
-async fn next(listener: &TcpListener) -> TcpStream {
+async fn next(listener: &TcpListener) -> (TcpStream, Peer) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, address)) => return (stream, Peer(address.ip())),
             Err(error) => match error.kind() {
                 ErrorKind::ConnectionAborted
                 | ErrorKind::ConnectionReset

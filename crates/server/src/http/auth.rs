@@ -64,7 +64,8 @@ pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: N
     }
 }
 
-fn key_in(headers: &HeaderMap) -> Option<&str> {
+/// The key that a request brings.
+pub(super) fn key_in(headers: &HeaderMap) -> Option<&str> {
     if let Some(value) = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()) {
         let (scheme, key) = value.split_once(' ').unwrap_or(("", value));
         if scheme.is_empty() || scheme.eq_ignore_ascii_case("bearer") {

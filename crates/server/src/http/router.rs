@@ -11,7 +11,7 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Router, http};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
-use super::{auth, errors};
+use super::{auth, errors, rate};
 use crate::app::App;
 use crate::config::Config;
 use crate::error::{ApiError, ErrorKind};
@@ -80,6 +80,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(max_body))
+        .layer(from_fn_with_state(Arc::clone(&app), rate::check))
         .layer(from_fn_with_state(Arc::clone(&app), auth::check))
         .layer(from_fn(errors::write))
         .layer(from_fn(log))

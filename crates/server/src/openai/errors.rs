@@ -16,6 +16,7 @@ pub(crate) fn error_body(error: &ApiError) -> Value {
         ErrorKind::Timeout => ("invalid_request_error", json!("request_timeout")),
         ErrorKind::TooLarge => ("invalid_request_error", json!("request_too_large")),
         ErrorKind::Busy => ("rate_limit_error", json!("queue_full")),
+        ErrorKind::TooOften => ("rate_limit_error", json!("rate_limit_exceeded")),
         ErrorKind::Unavailable => ("server_error", json!("unavailable")),
         ErrorKind::Internal => ("server_error", Value::Null),
     };

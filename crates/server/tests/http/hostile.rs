@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::common::client::{self, get, post, send};
 use crate::common::{CONTEXT, MAX_BODY, Server};
 use serde_json::{Value, json};
+use tidemill_server::ApiKeys;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -178,6 +179,39 @@ fn too_many_requests_are_told_to_come_back() {
     drop(streams);
     server.wait_until_idle();
     works(&server);
+}
+
+#[test]
+fn whoever_asks_too_often_is_told_when_to_come_back() {
+    let limit = |per_minute| std::num::NonZeroU32::new(per_minute);
+    let server = Server::with(|config, _| {
+        config.rate_limit = limit(2);
+        config.keys = ApiKeys::new(["one", "two"]);
+    });
+    let ask = |key: &str, path: &str| {
+        let key = format!("Bearer {key}");
+        let body = json!({"messages": user("bye"), "max_tokens": 1});
+        let headers = [("authorization", key.as_str())];
+        let body = body.to_string();
+        send(server.address, "POST", path, &headers, body.as_bytes()).finish()
+    };
+    assert_eq!(ask("one", CHAT).status, 200);
+    assert_eq!(ask("one", CHAT).status, 200);
+    let refused = ask("one", CHAT);
+    assert_eq!(refused.status, 429);
+    let seconds: u32 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=30).contains(&seconds), "{seconds}");
+    assert_eq!(refused.json()["error"]["code"], "rate_limit_exceeded");
+    let refused = ask("one", "/v1/messages");
+    assert_eq!(refused.json()["error"]["type"], "rate_limit_error");
+    assert_eq!(ask("two", CHAT).status, 200, "each has its own");
+    let key = [("authorization", "Bearer one")];
+    let told = send(server.address, "GET", "/v1/models", &key, b"").finish();
+    assert_eq!(told.status, 200, "what tells of the server is free");
+    let open = Server::with(|config, _| config.rate_limit = limit(1));
+    works(&open);
+    let body = json!({"messages": user("bye"), "max_tokens": 1});
+    assert_eq!(post(open.address, CHAT, &body).status, 429, "one address");
 }
 
 #[test]
