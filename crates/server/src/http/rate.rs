@@ -75,7 +75,8 @@ impl RateLimit {
         (bucket.left, bucket.at) = (left, now);
         if left < 1.0 {
             let seconds = (1.0 - left) / per_second;
-            return Err(seconds.ceil().max(1.0) as u32);
+            // What rounding has added is no second more.
+            return Err((seconds - 1e-6).ceil().max(1.0) as u32);
         }
         bucket.left -= 1.0;
         Ok(())
