@@ -170,7 +170,8 @@ impl Runner {
     /// # Errors
     /// If Ctrl-C was pressed.
     fn settle(&self) -> anyhow::Result<()> {
-        while self.engine.copies_waiting() > 0 {
+        let waits = |engine: &Engine| engine.copies_waiting() > 0;
+        while self.engine.as_ref().is_some_and(waits) {
             interrupt::check()?;
             std::thread::sleep(SETTLING);
         }
