@@ -179,3 +179,27 @@ fn random_answers_depend_on_no_road() {
         check(&subject::random(name, 24), &road::all());
     }
 }
+
+/// What docs/decisions/0004 and 0009 say of keys and values in f16 and of states in bf16.
+#[test]
+#[ignore = "measures, and asserts nothing"]
+fn coarser_numbers() {
+    let subjects = RANDOM.map(|name| subject::random(name, 24));
+    for subject in [subject::tiny(prompts(200))].iter().chain(&subjects) {
+        let answers = judge(subject, road::plain(DType::F32));
+        let moved = rounding::moved_by_bf16_states(subject, &answers);
+        let most = moved.iter().map(|(moved, _)| *moved).fold(0.0, f32::max);
+        let others: usize = moved.iter().map(|(_, others)| others).sum();
+        let parted = moved.iter().filter(|(_, others)| *others > 0).count();
+        println!(
+            "{}: bf16 states move logits apart by at most {most:.5}; {others} tokens of {} and {parted} of \
+             {} answers would be others",
+            subject.name,
+            answers
+                .iter()
+                .map(|answer| answer.tokens.len())
+                .sum::<usize>(),
+            answers.len(),
+        );
+    }
+}
