@@ -80,7 +80,7 @@ pub(crate) fn moved_by_bf16_states(subject: &Subject, answers: &[Answer]) -> Vec
 
 fn to_bf16(value: f32) -> f32 {
     let bits = value.to_bits();
-    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
+    f32::from_bits((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff_0000)
 }
 
 fn run(engine: &mut Engine, id: SequenceId, tokens: Vec<u32>, logits: Vec<usize>) -> Vec<Vec<f32>> {
