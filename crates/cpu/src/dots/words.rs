@@ -86,6 +86,10 @@ pub(crate) trait Words: Copy {
     /// For each byte, which must be below 16, the entry of a table.
     fn lookup(self, table: Self::I, indices: Self::I) -> Self::I;
 
+    /// Bytes, negated where the lane's `signs` say so: bit `4 * word + i` is that of byte i. `word` is
+    /// below 8.
+    fn negate(self, bytes: Self::I, signs: Self::I, word: usize) -> Self::I;
+
     /// The values of signed words.
     fn to_float(self, words: Self::I) -> Self::F;
     /// The f32 whose bits the words are.
@@ -149,6 +153,20 @@ pub(crate) trait Words: Copy {
 
     /// Adds pairs of 16-bit sums to sums.
     fn widen(self, sum: Self::I, short: Self::I) -> Self::I;
+}
+
+/// For each byte, within 16, the one that has its bit in [`Words::negate`], by `word / 2`.
+pub(crate) static BYTES_OF_SIGNS: [[u8; 16]; 4] = [
+    [0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12],
+    [1, 1, 1, 1, 5, 5, 5, 5, 9, 9, 9, 9, 13, 13, 13, 13],
+    [2, 2, 2, 2, 6, 6, 6, 6, 10, 10, 10, 10, 14, 14, 14, 14],
+    [3, 3, 3, 3, 7, 7, 7, 7, 11, 11, 11, 11, 15, 15, 15, 15],
+];
+
+/// For each byte of a word its bit in [`Words::negate`].
+#[inline(always)]
+pub(crate) fn bits_of_signs(word: usize) -> u32 {
+    0x0804_0201 << (word % 2 * 4)
 }
 
 /// What is added to make signed codes unsigned bytes: 0 or a power of two.

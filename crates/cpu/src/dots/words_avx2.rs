@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::words::{Bias, Rows, Words};
+use super::words::{BYTES_OF_SIGNS, Bias, Rows, Words, bits_of_signs};
 use crate::simd::avx2::Avx2;
 
 /// With a larger bias codes may be too large.
@@ -141,6 +141,16 @@ impl<const VNNI: bool> Words for Avx2<VNNI> {
     #[inline(always)]
     fn lookup(self, table: __m256i, indices: __m256i) -> __m256i {
         avx2!(_mm256_shuffle_epi8(table, indices))
+    }
+
+    #[inline(always)]
+    fn negate(self, bytes: __m256i, signs: __m256i, word: usize) -> __m256i {
+        let spread = self.lookup(signs, self.table(&BYTES_OF_SIGNS[word / 2]));
+        let bits = self.splat_words(bits_of_signs(word));
+        avx2!({
+            let negative = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bits), bits);
+            _mm256_sub_epi8(_mm256_xor_si256(bytes, negative), negative)
+        })
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::words::{Bias, Rows, Words};
+use super::words::{BYTES_OF_SIGNS, Bias, Rows, Words, bits_of_signs};
 use crate::simd::avx512::Avx512;
 
 /// An expression of intrinsics on registers.
@@ -125,6 +125,16 @@ impl Words for Avx512 {
     #[inline(always)]
     fn lookup(self, table: __m512i, indices: __m512i) -> __m512i {
         avx512!(_mm512_shuffle_epi8(table, indices))
+    }
+
+    #[inline(always)]
+    fn negate(self, bytes: __m512i, signs: __m512i, word: usize) -> __m512i {
+        let spread = self.lookup(signs, self.table(&BYTES_OF_SIGNS[word / 2]));
+        let bits = self.splat_words(bits_of_signs(word));
+        avx512!({
+            let negative = _mm512_test_epi8_mask(spread, bits);
+            _mm512_mask_sub_epi8(bytes, negative, _mm512_setzero_si512(), bytes)
+        })
     }
 
     #[inline(always)]

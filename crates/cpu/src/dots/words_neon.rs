@@ -6,7 +6,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::words::{Bias, Rows, Words};
+use super::words::{BYTES_OF_SIGNS, Bias, Rows, Words, bits_of_signs};
 use crate::simd::neon::{Neon, neon};
 
 /// With a larger bias codes may be too large.
@@ -185,6 +185,19 @@ impl Words for Neon {
             neon!({
                 let found = vqtbl1q_u8(vreinterpretq_u8_u32(table), vreinterpretq_u8_u32(indices));
                 vreinterpretq_u32_u8(found)
+            })
+        })
+    }
+
+    #[inline(always)]
+    fn negate(self, bytes: I, signs: I, word: usize) -> I {
+        let spread = self.lookup(signs, self.table(&BYTES_OF_SIGNS[word / 2]));
+        let bits = neon!(vreinterpretq_u8_u32(vdupq_n_u32(bits_of_signs(word))));
+        self.zip_words(bytes, spread, |bytes, spread| {
+            neon!({
+                let negative = vtstq_u8(vreinterpretq_u8_u32(spread), bits);
+                let flipped = veorq_u8(vreinterpretq_u8_u32(bytes), negative);
+                vreinterpretq_u32_u8(vsubq_u8(flipped, negative))
             })
         })
     }

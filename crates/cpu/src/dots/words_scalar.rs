@@ -139,6 +139,22 @@ impl Words for Scalar {
     }
 
     #[inline(always)]
+    fn negate(self, bytes: I, signs: I, word: usize) -> I {
+        zip(bytes, signs, |bytes, signs| {
+            let mut bytes = bytes.to_le_bytes();
+            for (index, byte) in bytes.iter_mut().enumerate() {
+                let is_negative = signs >> (4 * word + index) & 1 == 1;
+                *byte = if is_negative {
+                    byte.wrapping_neg()
+                } else {
+                    *byte
+                };
+            }
+            u32::from_le_bytes(bytes)
+        })
+    }
+
+    #[inline(always)]
     fn to_float(self, words: I) -> F {
         words.map(|word| word as i32 as f32)
     }

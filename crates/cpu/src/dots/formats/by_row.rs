@@ -1,26 +1,45 @@
-//! Types whose codes point into books of several values: rows are decoded one by one, to signed
-//! bytes, and then unpacked like others. The decoders are functions of their own: compiled for wide
-//! vectors their look-ups became gathers, which are slower.
+//! Types whose codes point into books of several values. Magnitudes are looked up row by row in plain
+//! code: compiled for wide vectors these look-ups became gathers, which are slower. Signs and scales
+//! are unpacked for all rows at once, like the codes of other types.
 
-use tensor::quant::codebooks::{IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, SIGNS};
-use tensor::quant::float::f16_to_f32;
+use tensor::quant::codebooks::{IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS};
 
 use super::super::panel::{BLOCK, Form, FormOf, Format, GROUPS, Sink, Unit};
 use super::super::source::Source;
 use super::super::words::Rows;
+use super::k::{bytes_of, nibbles};
 use crate::simd::{MAX_LANES, Simd};
 
-/// 256 values of a row: value i is `scales[i / 32 * 2 + part] * codes[i]`, part being 0, or with two
-/// scales per group of 32 the number of the half.
+/// The magnitudes of 256 values of a row.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub(crate) struct RowBlock {
-    codes: [i8; BLOCK],
-    scales: [f32; GROUPS * 2],
+struct Magnitudes([u64; BLOCK / 8]);
+
+/// What all rows of a panel have beside magnitudes.
+struct Factors<S: Simd> {
+    /// For each group a word per lane, whose bit i says that value i is negative.
+    signs: [S::I; GROUPS],
+    /// For each group the scales of its halves, or twice the same.
+    scales: [[S::F; 2]; GROUPS],
 }
 
-macro_rules! by_row {
-    ($name:ident, $bytes:literal, $parts:literal, $decode:ident) => {
+/// A type whose values are looked up.
+trait Book: Format {
+    /// Looks up the magnitudes of a row's block.
+    ///
+    /// # Safety
+    /// There must be `Self::BYTES` bytes.
+    unsafe fn look_up(block: *const u8, magnitudes: &mut Magnitudes);
+
+    /// Unpacks what else the blocks of a panel's rows have.
+    ///
+    /// # Safety
+    /// The rows must have `Self::BYTES` bytes each.
+    unsafe fn factors<S: Simd>(s: S, rows: Rows) -> Factors<S>;
+}
+
+macro_rules! format_of_book {
+    ($name:ident, $bytes:literal, $parts:literal) => {
         #[doc = stringify!($name)]
         #[derive(Debug, Clone, Copy)]
         pub(crate) struct $name;
@@ -29,67 +48,52 @@ macro_rules! by_row {
             const BYTES: usize = $bytes;
             const LAYOUT: &[Unit] = &[];
             type Form = FormOf<$parts, false, 128, 255>;
-            // What stores and loads cost is little beside decoding.
-            const MOST_DIRECT: usize = 0;
+            // Looking up again costs more than stores and loads do.
+            const MOST_DIRECT: usize = 1;
 
             #[inline(always)]
             unsafe fn unpack<S: Simd>(s: S, rows: impl Source, sink: &mut impl Sink<S, Self>) {
-                let rows = rows.rows();
-                let mut decoded = [RowBlock::ZERO; MAX_LANES];
-                for row in 0..S::LANES {
-                    sink.look_ahead(row, S::LANES);
-                    // SAFETY: each row has that many bytes.
-                    let bytes = unsafe { &*rows.row(row).cast::<[u8; $bytes]>() };
-                    $decode(bytes, &mut decoded[row]);
-                }
-                unpack_decoded::<S, Self>(s, &decoded, sink);
+                // SAFETY: as the caller promises.
+                unsafe { unpack(s, rows.rows(), sink) };
             }
         }
     };
 }
 
-by_row!(Iq2Xxs, 66, 1, decode_iq2_xxs);
-by_row!(Iq2Xs, 74, 2, decode_iq2_xs);
-by_row!(Iq2S, 82, 2, decode_iq2_s);
-by_row!(Iq3Xxs, 98, 1, decode_iq3_xxs);
-by_row!(Iq3S, 110, 1, decode_iq3_s);
+format_of_book!(Iq2Xxs, 66, 1);
+format_of_book!(Iq2Xs, 74, 2);
+format_of_book!(Iq2S, 82, 2);
+format_of_book!(Iq3Xxs, 98, 1);
+format_of_book!(Iq3S, 110, 1);
 
-impl RowBlock {
-    const ZERO: Self = Self {
-        codes: [0; BLOCK],
-        scales: [0.0; GROUPS * 2],
-    };
-}
-
+/// # Safety
+/// The rows must have `F::BYTES` bytes each.
 #[inline(always)]
-fn unpack_decoded<S: Simd, F: Format>(
-    s: S,
-    decoded: &[RowBlock; MAX_LANES],
-    sink: &mut impl Sink<S, F>,
-) {
-    let rows = Rows {
-        first: decoded.as_ptr().cast(),
-        stride: size_of::<RowBlock>(),
-    };
-    for four in 0..GROUPS * 2 / 4 {
-        // SAFETY: the scales lie behind the codes.
-        let scales = unsafe { s.transpose_16(rows.skip(BLOCK + 16 * four)) };
-        for index in 0..4 {
-            let (group, part) = (2 * four + index / 2, index % 2);
-            if part < F::Form::PARTS {
-                sink.scales(s, group, part, s.as_float(scales[index]));
-            }
-        }
+unsafe fn unpack<S: Simd, F: Book>(s: S, rows: Rows, sink: &mut impl Sink<S, F>) {
+    let mut magnitudes = [const { Magnitudes([0; BLOCK / 8]) }; MAX_LANES];
+    for row in 0..S::LANES {
+        sink.look_ahead(row, S::LANES);
+        // SAFETY: as the caller promises.
+        unsafe { F::look_up(rows.row(row), &mut magnitudes[row]) };
     }
+    // SAFETY: as the caller promises.
+    let factors = unsafe { F::factors(s, rows) };
+    let magnitudes = Rows {
+        first: magnitudes.as_ptr().cast(),
+        stride: size_of::<Magnitudes>(),
+    };
     for group in 0..GROUPS {
-        // SAFETY: a row has 256 codes.
-        let mut codes = unsafe { s.transpose_32(rows.skip(32 * group)) };
+        // SAFETY: a row has 256 magnitudes.
+        let mut codes = unsafe { s.transpose_32(magnitudes.skip(32 * group)) };
         for word in 0..8 {
-            codes[word] = s.prepare_signed(codes[word]);
+            let signed = s.negate(codes[word], factors.signs[group], word);
+            codes[word] = s.prepare_signed(signed);
         }
+        sink.scales(s, group, 0, factors.scales[group][0]);
         if F::Form::PARTS == 1 {
             sink.codes(s, group, 0, codes);
         } else {
+            sink.scales(s, group, 1, factors.scales[group][1]);
             let [a, b, c, d, e, f, g, h] = codes;
             sink.codes(s, group, 0, [a, b, c, d]);
             sink.codes(s, group, 1, [e, f, g, h]);
@@ -97,134 +101,232 @@ fn unpack_decoded<S: Simd, F: Format>(
     }
 }
 
-/// The bytes of eight magnitudes, negated where a bit of `signs` is set. None may be 0.
-#[inline(always)]
-fn signed(magnitudes: u64, signs: u8) -> u64 {
-    let negative = MASKS[usize::from(signs)];
-    (magnitudes ^ negative) + (negative & 0x0101_0101_0101_0101)
-}
-
-/// For each eight bits, bytes that are 0xff where the bit is set.
-static MASKS: [u64; 256] = {
-    let mut masks = [0; 256];
-    let mut bits = 0;
-    while bits < 256 {
-        let mut bit = 0;
-        while bit < 8 {
-            if bits >> bit & 1 == 1 {
-                masks[bits] |= 0xff << (8 * bit);
-            }
-            bit += 1;
-        }
-        bits += 1;
-    }
-    masks
-};
-
+/// The bytes of a point of eight values.
 #[inline(always)]
 fn eight(point: &[i8; 8]) -> u64 {
-    // SAFETY: the same bytes.
-    u64::from_le_bytes(unsafe { std::mem::transmute::<[i8; 8], [u8; 8]>(*point) })
+    u64::from_ne_bytes(point.map(|value| value as u8))
 }
 
+/// The bytes of two points of four values.
 #[inline(always)]
-fn four(point: &[i8; 4]) -> u64 {
-    let [a, b, c, d] = *point;
-    u64::from(u32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]))
+fn two_fours(first: &[i8; 4], second: &[i8; 4]) -> u64 {
+    let [a, b, c, d] = first.map(|value| value as u8);
+    let [e, f, g, h] = second.map(|value| value as u8);
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
 }
 
+/// Words of four signs of seven bits each, the eighth being what makes their number even.
 #[inline(always)]
-fn set_eight(out: &mut RowBlock, index: usize, bytes: u64) {
-    let bytes = bytes.to_le_bytes();
-    for i in 0..8 {
-        out.codes[8 * index + i] = bytes[i] as i8;
+fn with_eighth_signs<S: Simd>(s: S, sevens: S::I) -> S::I {
+    let odd = s.table(&[0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 0, 1, 0, 1, 1, 0]);
+    let low_bits = s.splat_bytes(15);
+    let low = s.lookup(odd, s.and(sevens, low_bits));
+    let high = s.lookup(odd, s.and(s.shift_right(sevens, 4), low_bits));
+    let ones = s.and(s.add_bytes(low, high), s.splat_bytes(1));
+    s.or(sevens, s.shift_left(ones, 7))
+}
+
+/// Four times seven bits, each put into a byte of its own.
+#[inline(always)]
+fn spread_sevens<S: Simd>(s: S, bits: S::I) -> S::I {
+    let part = |by: u32| s.and(s.shift_left(bits, by), s.splat_words(0x7f << (8 * by)));
+    s.or(s.or(part(0), part(1)), s.or(part(2), part(3)))
+}
+
+/// What a word of 28 bits of signs and four of scale says: the signs, and `d (scale + 1/2)`.
+#[inline(always)]
+fn signs_and_scale<S: Simd>(s: S, word: S::I, d: S::F) -> (S::I, [S::F; 2]) {
+    let scale = s.add(s.splat(0.5), s.to_float(s.shift_right(word, 28)));
+    let signs = with_eighth_signs(s, spread_sevens(s, word));
+    (signs, [s.mul(d, scale); 2])
+}
+
+/// Scales `d (n + 1/2)` of sixteen parts, n being the nibbles of two words.
+#[inline(always)]
+fn scales_of_nibbles<S: Simd>(s: S, words: [S::I; 2], d: S::F) -> [[S::F; 2]; GROUPS] {
+    let mut scales = [[d; 2]; GROUPS];
+    for word in 0..2 {
+        let [low, high] = nibbles(s, words[word]);
+        let (low, high) = (bytes_of(s, low), bytes_of(s, high));
+        for index in 0..4 {
+            let scale = |n: S::I| s.mul(d, s.add(s.splat(0.5), s.to_float(n)));
+            scales[4 * word + index] = [scale(low[index]), scale(high[index])];
+        }
     }
+    scales
 }
 
+/// The scale of a block, times `factor`.
+///
+/// # Safety
+/// The rows must have two bytes each.
 #[inline(always)]
-fn half(bytes: &[u8], at: usize) -> f32 {
-    f16_to_f32(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+unsafe fn block_scale<S: Simd>(s: S, rows: Rows, factor: f32) -> S::F {
+    // SAFETY: as the caller promises.
+    let d = unsafe { s.half_to_float(s.gather_halves(rows)) };
+    s.mul(d, s.splat(factor))
 }
 
-#[inline(always)]
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
+impl Book for Iq2Xxs {
+    #[inline(never)]
+    unsafe fn look_up(block: *const u8, magnitudes: &mut Magnitudes) {
+        // SAFETY: as the caller promises.
+        let bytes = unsafe { &*block.cast::<[u8; Self::BYTES]>() };
+        for group in 0..GROUPS {
+            for p in 0..4 {
+                let number = usize::from(bytes[2 + 8 * group + p]);
+                magnitudes.0[4 * group + p] = eight(&IQ2_XXS[number]);
+            }
+        }
+    }
 
-#[inline(never)]
-fn decode_iq2_xxs(bytes: &[u8; 66], out: &mut RowBlock) {
-    let d = half(bytes, 0) * 0.25;
-    for group in 0..GROUPS {
-        let signs = word(bytes, 6 + 8 * group);
-        out.scales[2 * group] = d * (0.5 + (signs >> 28) as f32);
-        for p in 0..4 {
-            let number = bytes[2 + 8 * group + p];
-            let point = eight(&IQ2_XXS[usize::from(number)]);
-            let signs = SIGNS[(signs >> (7 * p) & 127) as usize];
-            set_eight(out, 4 * group + p, signed(point, signs));
+    #[inline(always)]
+    unsafe fn factors<S: Simd>(s: S, rows: Rows) -> Factors<S> {
+        // SAFETY: behind the scale there are 64 bytes.
+        unsafe {
+            let d = block_scale(s, rows, 0.25);
+            let mut factors = Factors::new(s);
+            for half in 0..2 {
+                let words = s.transpose_32(rows.skip(2 + 32 * half));
+                for index in 0..4 {
+                    let group = 4 * half + index;
+                    (factors.signs[group], factors.scales[group]) =
+                        signs_and_scale(s, words[2 * index + 1], d);
+                }
+            }
+            factors
         }
     }
 }
 
-#[inline(never)]
-fn decode_iq2_xs(bytes: &[u8; 74], out: &mut RowBlock) {
-    nibble_scales(half(bytes, 0) * 0.25, bytes, 66, out);
-    for p in 0..BLOCK / 8 {
-        let code = u16::from_le_bytes([bytes[2 + 2 * p], bytes[3 + 2 * p]]);
-        let point = eight(&IQ2_XS[usize::from(code & 511)]);
-        set_eight(out, p, signed(point, SIGNS[usize::from(code >> 9)]));
+impl Book for Iq2Xs {
+    #[inline(never)]
+    unsafe fn look_up(block: *const u8, magnitudes: &mut Magnitudes) {
+        // SAFETY: as the caller promises.
+        let bytes = unsafe { &*block.cast::<[u8; Self::BYTES]>() };
+        for p in 0..BLOCK / 8 {
+            let code = u16::from_le_bytes([bytes[2 + 2 * p], bytes[3 + 2 * p]]);
+            magnitudes.0[p] = eight(&IQ2_XS[usize::from(code & 511)]);
+        }
     }
-}
 
-#[inline(never)]
-fn decode_iq2_s(bytes: &[u8; 82], out: &mut RowBlock) {
-    nibble_scales(half(bytes, 0) * 0.25, bytes, 74, out);
-    for p in 0..BLOCK / 8 {
-        let high = bytes[66 + p / 4] >> (p % 4 * 2) & 3;
-        let number = usize::from(bytes[2 + p]) | usize::from(high) << 8;
-        set_eight(out, p, signed(eight(&IQ2_S[number]), bytes[34 + p]));
-    }
-}
-
-/// Sixteen scales `d * (s + 1/2)` with `s` in a nibble each.
-#[inline(always)]
-fn nibble_scales(d: f32, bytes: &[u8], at: usize, out: &mut RowBlock) {
-    for part in 0..16 {
-        let nibble = bytes[at + part / 2] >> (part % 2 * 4) & 15;
-        out.scales[part] = d * (0.5 + f32::from(nibble));
-    }
-}
-
-#[inline(never)]
-fn decode_iq3_xxs(bytes: &[u8; 98], out: &mut RowBlock) {
-    let d = half(bytes, 0) * 0.5;
-    for group in 0..GROUPS {
-        let signs = word(bytes, 66 + 4 * group);
-        out.scales[2 * group] = d * (0.5 + (signs >> 28) as f32);
-        for p in 0..4 {
-            let at = 2 + 8 * group + 2 * p;
-            let first = four(&IQ3_XXS[usize::from(bytes[at])]);
-            let second = four(&IQ3_XXS[usize::from(bytes[at + 1])]);
-            let signs = SIGNS[(signs >> (7 * p) & 127) as usize];
-            set_eight(out, 4 * group + p, signed(first | second << 32, signs));
+    #[inline(always)]
+    unsafe fn factors<S: Simd>(s: S, rows: Rows) -> Factors<S> {
+        // SAFETY: a scale, 64 bytes of codes, eight of scales.
+        unsafe {
+            let d = block_scale(s, rows, 0.25);
+            let [_, _, low, high] = s.transpose_16(rows.skip(58));
+            let mut factors = Factors::new(s);
+            factors.scales = scales_of_nibbles(s, [low, high], d);
+            for half in 0..2 {
+                let codes = s.transpose_32(rows.skip(2 + 32 * half));
+                for index in 0..4 {
+                    // Each half of a word has nine bits of number and seven of signs.
+                    let [a, b] = [codes[2 * index], codes[2 * index + 1]];
+                    let first = |word| s.and(s.shift_right(word, 9), s.splat_words(0x7f));
+                    let second = |word| s.shift_left(s.shift_right(word, 25), 8);
+                    let two = |word| s.or(first(word), second(word));
+                    let sevens = s.or(two(a), s.shift_left(two(b), 16));
+                    factors.signs[4 * half + index] = with_eighth_signs(s, sevens);
+                }
+            }
+            factors
         }
     }
 }
 
-#[inline(never)]
-fn decode_iq3_s(bytes: &[u8; 110], out: &mut RowBlock) {
-    let d = half(bytes, 0);
-    for group in 0..GROUPS {
-        let nibble = bytes[106 + group / 2] >> (group % 2 * 4) & 15;
-        out.scales[2 * group] = d * f32::from(2 * nibble + 1);
-        let high = usize::from(bytes[66 + group]);
-        for p in 0..4 {
-            let at = 2 + 8 * group + 2 * p;
-            let first = usize::from(bytes[at]) | (high >> (2 * p) & 1) << 8;
-            let second = usize::from(bytes[at + 1]) | (high >> (2 * p + 1) & 1) << 8;
-            let (first, second) = (four(&IQ3_S[first]), four(&IQ3_S[second]));
-            let signs = bytes[74 + 4 * group + p];
-            set_eight(out, 4 * group + p, signed(first | second << 32, signs));
+impl Book for Iq2S {
+    #[inline(never)]
+    unsafe fn look_up(block: *const u8, magnitudes: &mut Magnitudes) {
+        // SAFETY: as the caller promises.
+        let bytes = unsafe { &*block.cast::<[u8; Self::BYTES]>() };
+        for p in 0..BLOCK / 8 {
+            let high = bytes[66 + p / 4] >> (p % 4 * 2) & 3;
+            let number = usize::from(bytes[2 + p]) | usize::from(high) << 8;
+            magnitudes.0[p] = eight(&IQ2_S[number]);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn factors<S: Simd>(s: S, rows: Rows) -> Factors<S> {
+        // SAFETY: a scale, 32 bytes of numbers, 32 of signs, eight of numbers' high bits, eight of scales.
+        unsafe {
+            let d = block_scale(s, rows, 0.25);
+            let [_, _, low, high] = s.transpose_16(rows.skip(66));
+            Factors {
+                signs: s.transpose_32(rows.skip(34)),
+                scales: scales_of_nibbles(s, [low, high], d),
+            }
+        }
+    }
+}
+
+impl Book for Iq3Xxs {
+    #[inline(never)]
+    unsafe fn look_up(block: *const u8, magnitudes: &mut Magnitudes) {
+        // SAFETY: as the caller promises.
+        let bytes = unsafe { &*block.cast::<[u8; Self::BYTES]>() };
+        for p in 0..BLOCK / 8 {
+            let [first, second] = [bytes[2 + 2 * p], bytes[3 + 2 * p]].map(usize::from);
+            magnitudes.0[p] = two_fours(&IQ3_XXS[first], &IQ3_XXS[second]);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn factors<S: Simd>(s: S, rows: Rows) -> Factors<S> {
+        // SAFETY: a scale, 64 bytes of numbers, 32 of signs and scales.
+        unsafe {
+            let d = block_scale(s, rows, 0.5);
+            let words = s.transpose_32(rows.skip(66));
+            let mut factors = Factors::new(s);
+            for group in 0..GROUPS {
+                (factors.signs[group], factors.scales[group]) = signs_and_scale(s, words[group], d);
+            }
+            factors
+        }
+    }
+}
+
+impl Book for Iq3S {
+    #[inline(never)]
+    unsafe fn look_up(block: *const u8, magnitudes: &mut Magnitudes) {
+        // SAFETY: as the caller promises.
+        let bytes = unsafe { &*block.cast::<[u8; Self::BYTES]>() };
+        for p in 0..BLOCK / 8 {
+            let high = usize::from(bytes[66 + p / 4]) >> (p % 4 * 2);
+            let first = usize::from(bytes[2 + 2 * p]) | (high & 1) << 8;
+            let second = usize::from(bytes[3 + 2 * p]) | (high & 2) << 7;
+            magnitudes.0[p] = two_fours(&IQ3_S[first], &IQ3_S[second]);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn factors<S: Simd>(s: S, rows: Rows) -> Factors<S> {
+        // SAFETY: a scale, 64 bytes of numbers, eight of their high bits, 32 of signs, four of scales.
+        unsafe {
+            let d = block_scale(s, rows, 1.0);
+            let mut factors = Factors::new(s);
+            factors.signs = s.transpose_32(rows.skip(74));
+            let [_, _, _, word] = s.transpose_16(rows.skip(94));
+            let [low, high] = nibbles(s, word);
+            let (low, high) = (bytes_of(s, low), bytes_of(s, high));
+            for index in 0..4 {
+                for (part, n) in [low[index], high[index]].into_iter().enumerate() {
+                    let odd = s.add_words(s.add_words(n, n), s.splat_words(1));
+                    factors.scales[2 * index + part] = [s.mul(d, s.to_float(odd)); 2];
+                }
+            }
+            factors
+        }
+    }
+}
+
+impl<S: Simd> Factors<S> {
+    #[inline(always)]
+    fn new(s: S) -> Self {
+        Self {
+            signs: [s.splat_words(0); GROUPS],
+            scales: [[s.splat(0.0); 2]; GROUPS],
         }
     }
 }
