@@ -223,10 +223,13 @@ impl Book for Iq2Xs {
                 for index in 0..4 {
                     // Each half of a word has nine bits of number and seven of signs.
                     let [a, b] = [codes[2 * index], codes[2 * index + 1]];
-                    let first = |word| s.and(s.shift_right(word, 9), s.splat_words(0x7f));
-                    let second = |word| s.shift_left(s.shift_right(word, 25), 8);
-                    let two = |word| s.or(first(word), second(word));
-                    let sevens = s.or(two(a), s.shift_left(two(b), 16));
+                    // Not put together by twos and shifted: at its first level LLVM (21 and before)
+                    // then loses every second byte, where it vectorises plain loops itself.
+                    let first = s.and(s.shift_right(a, 9), s.splat_words(0x7f));
+                    let second = s.and(s.shift_right(a, 17), s.splat_words(0x7f00));
+                    let third = s.and(s.shift_left(b, 7), s.splat_words(0x7f_0000));
+                    let fourth = s.and(s.shift_right(b, 1), s.splat_words(0x7f00_0000));
+                    let sevens = s.or(s.or(first, second), s.or(third, fourth));
                     factors.signs[4 * half + index] = with_eighth_signs(s, sevens);
                 }
             }
