@@ -107,12 +107,14 @@ fn eight(point: &[i8; 8]) -> u64 {
     u64::from_ne_bytes(point.map(|value| value as u8))
 }
 
-/// The bytes of two points of four values.
+/// The bytes of two points of four values. Put together as numbers: as bytes they were taken apart.
 #[inline(always)]
 fn two_fours(first: &[i8; 4], second: &[i8; 4]) -> u64 {
-    let [a, b, c, d] = first.map(|value| value as u8);
-    let [e, f, g, h] = second.map(|value| value as u8);
-    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    let four = |point: &[i8; 4]| {
+        let [a, b, c, d] = *point;
+        u64::from(u32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]))
+    };
+    (four(first) | four(second) << 32).to_le()
 }
 
 /// Words of four signs of seven bits each, the eighth being what makes their number even.
@@ -243,10 +245,12 @@ impl Book for Iq2S {
     unsafe fn look_up(block: *const u8, magnitudes: &mut Magnitudes) {
         // SAFETY: as the caller promises.
         let bytes = unsafe { &*block.cast::<[u8; Self::BYTES]>() };
-        for p in 0..BLOCK / 8 {
-            let high = bytes[66 + p / 4] >> (p % 4 * 2) & 3;
-            let number = usize::from(bytes[2 + p]) | usize::from(high) << 8;
-            magnitudes.0[p] = eight(&IQ2_S[number]);
+        for group in 0..GROUPS {
+            let high = usize::from(bytes[66 + group]);
+            for p in 0..4 {
+                let number = usize::from(bytes[2 + 4 * group + p]) | (high >> (2 * p) & 3) << 8;
+                magnitudes.0[4 * group + p] = eight(&IQ2_S[number]);
+            }
         }
     }
 
@@ -295,11 +299,14 @@ impl Book for Iq3S {
     unsafe fn look_up(block: *const u8, magnitudes: &mut Magnitudes) {
         // SAFETY: as the caller promises.
         let bytes = unsafe { &*block.cast::<[u8; Self::BYTES]>() };
-        for p in 0..BLOCK / 8 {
-            let high = usize::from(bytes[66 + p / 4]) >> (p % 4 * 2);
-            let first = usize::from(bytes[2 + 2 * p]) | (high & 1) << 8;
-            let second = usize::from(bytes[3 + 2 * p]) | (high & 2) << 7;
-            magnitudes.0[p] = two_fours(&IQ3_S[first], &IQ3_S[second]);
+        for group in 0..GROUPS {
+            let high = usize::from(bytes[66 + group]) << 8;
+            for p in 0..4 {
+                let low = |index: usize| usize::from(bytes[2 + 8 * group + index]);
+                let first = low(2 * p) | high >> (2 * p) & 256;
+                let second = low(2 * p + 1) | high >> (2 * p + 1) & 256;
+                magnitudes.0[4 * group + p] = two_fours(&IQ3_S[first], &IQ3_S[second]);
+            }
         }
     }
 
