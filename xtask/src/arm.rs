@@ -48,7 +48,9 @@ pub(crate) fn run() -> Result<Outcome> {
             .arg("--lib")
             .env(variable("LINKER"), linker)
             .env(variable("RUNNER"), emulate)
-            .env("CARGO_PROFILE_DEV_DEBUG", "0"),
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            // Emulated, some of them take tens of times as long.
+            .env("PROPTEST_CASES", "4"),
     )?;
     Ok(Outcome::Passed("emulated".into()))
 }
