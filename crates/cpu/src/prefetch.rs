@@ -17,7 +17,7 @@ pub(crate) fn into_first(address: *const u8) {
     unsafe {
         std::arch::asm!(
             "prfm pldl1keep, [{address}]",
-            address = in(reg) address,
+            address = in(reg) address.addr(),
             options(nomem, nostack, preserves_flags),
         );
     }
@@ -39,7 +39,7 @@ pub(crate) fn into_second(address: *const u8) {
     unsafe {
         std::arch::asm!(
             "prfm pldl2keep, [{address}]",
-            address = in(reg) address,
+            address = in(reg) address.addr(),
             options(nomem, nostack, preserves_flags),
         );
     }

@@ -149,10 +149,21 @@ pub(crate) trait Words: Copy {
     ///
     /// # Safety
     /// `activations` must point to four values.
-    unsafe fn dot_short(self, sum: Self::I, codes: Self::I, activations: *const i8) -> Self::I;
+    #[inline(always)]
+    unsafe fn dot_short(self, sum: Self::I, codes: Self::I, activations: *const i8) -> Self::I {
+        let none = Bias {
+            of_codes: 0,
+            of_sums: 1,
+        };
+        // SAFETY: as the caller promises.
+        unsafe { self.dot(none, sum, codes, activations) }
+    }
 
     /// Adds pairs of 16-bit sums to sums.
-    fn widen(self, sum: Self::I, short: Self::I) -> Self::I;
+    #[inline(always)]
+    fn widen(self, sum: Self::I, short: Self::I) -> Self::I {
+        self.add_words(sum, short)
+    }
 }
 
 /// For each byte, within 16, the one that has its bit in [`Words::negate`], by `word / 2`.

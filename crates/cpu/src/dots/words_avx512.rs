@@ -276,19 +276,4 @@ impl Words for Avx512 {
         let four = unsafe { activations.cast::<i32>().read_unaligned() };
         avx512!(_mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(four)))
     }
-
-    #[inline(always)]
-    unsafe fn dot_short(self, sum: __m512i, codes: __m512i, activations: *const i8) -> __m512i {
-        let none = Bias {
-            of_codes: 0,
-            of_sums: 1,
-        };
-        // SAFETY: as the caller promises.
-        unsafe { self.dot(none, sum, codes, activations) }
-    }
-
-    #[inline(always)]
-    fn widen(self, sum: __m512i, short: __m512i) -> __m512i {
-        self.add_words(sum, short)
-    }
 }

@@ -232,19 +232,4 @@ impl Words for Scalar {
             (sum as i32 + dot) as u32
         })
     }
-
-    #[inline(always)]
-    unsafe fn dot_short(self, sum: I, codes: I, activations: *const i8) -> I {
-        let none = Bias {
-            of_codes: 0,
-            of_sums: 1,
-        };
-        // SAFETY: as the caller promises.
-        unsafe { self.dot(none, sum, codes, activations) }
-    }
-
-    #[inline(always)]
-    fn widen(self, sum: I, short: I) -> I {
-        self.add_words(sum, short)
-    }
 }

@@ -25,13 +25,7 @@ impl Neon {
 macro_rules! neon {
     ($expression:expr) => {{
         // SAFETY: `self` exists only where the machine has the instructions; no memory is used.
-        #[allow(
-            unused_unsafe,
-            reason = "some of them are safe in functions that enable NEON"
-        )]
-        unsafe {
-            $expression
-        }
+        unsafe { $expression }
     }};
 }
 pub(crate) use neon;
