@@ -62,7 +62,7 @@ pub(crate) fn tiny(prompts: usize) -> Subject {
             .collect(),
         opened,
         is_random: false,
-        most_by_f16: 0.85,
+        most_by_f16: 0.83,
     }
 }
 
