@@ -11,7 +11,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
-    bench, convert, dashes, exit, foreign, inspect, logits, output, run, serve, synth, tokenize,
+    bench, convert, dashes, exit, foreign, inspect, logits, output, pull, run, serve, synth,
+    tokenize,
 };
 
 /// Runs the Qwen3.5 family of language models on the machine you have.
@@ -38,6 +39,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Serve models over HTTP to the programs that speak OpenAI's, Anthropic's or Ollama's API.
     Serve(Box<serve::ServeArgs>),
+    /// Fetch a model of Hugging Face, or what has changed of it.
+    Pull(pull::PullArgs),
     /// Write the logits after every token of a prompt.
     Logits(logits::LogitsArgs),
     /// Measure how fast models run here.
@@ -66,6 +69,7 @@ impl Command {
         match self {
             Command::Run(args) => run::run(&args, global),
             Command::Serve(args) => serve::run(&args, global),
+            Command::Pull(args) => pull::run(&args),
             Command::Logits(args) => logits::run(&args, global),
             Command::Bench(args) => bench::run(&args, global),
             Command::Inspect(args) => inspect::run(&args),

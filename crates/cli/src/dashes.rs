@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 
 /// Options that no command could mean otherwise.
-const EVERYWHERE: [&str; 6] = ["-ub", "-np", "-ctk", "-ctv", "-md", "-hf"];
+const EVERYWHERE: [&str; 8] = ["-ub", "-np", "-ctk", "-ctv", "-md", "-hf", "-hff", "-hft"];
 /// Those of `bench`; elsewhere `-pg` would be a prompt.
 const IN_BENCH: [&str; 2] = ["-pg", "-npl"];
 

@@ -12,6 +12,8 @@ use model::BindError;
 use tensor::OpError;
 use text::{PromptError, TemplateError, TokenizerError};
 
+use crate::hub::HubError;
+
 /// The end of `tidemill --help`.
 pub(crate) const HELP: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad file, \
     4 unsupported model, 5 bad input (such as a prompt longer than the context), 130 interrupted.";
@@ -71,6 +73,7 @@ impl Status {
             return Some(Status::BadFile);
         }
         None.or_else(|| error.downcast_ref().map(of_failure))
+            .or_else(|| error.downcast_ref().map(of_hub))
             .or_else(|| error.downcast_ref().map(of_open))
             .or_else(|| error.downcast_ref().map(of_hf))
             .or_else(|| error.downcast_ref().map(of_bind))
@@ -92,6 +95,25 @@ fn of_failure(error: &Failure) -> Status {
         Failure::BadFile(_) => Status::BadFile,
         Failure::BadInput(_) => Status::BadInput,
         Failure::Interrupted => Status::Interrupted,
+    }
+}
+
+fn of_hub(error: &HubError) -> Status {
+    match error {
+        HubError::Name(_) | HubError::NoRepositoryNamed(_) | HubError::Setting { .. } => {
+            Status::Usage
+        }
+        HubError::NoRepository(_)
+        | HubError::Gated { .. }
+        | HubError::Token { .. }
+        | HubError::NoFile { .. }
+        | HubError::Offline { .. } => Status::BadInput,
+        HubError::Network { .. }
+        | HubError::Answer { .. }
+        | HubError::Checksum { .. }
+        | HubError::Space { .. }
+        | HubError::Write { .. } => Status::Failed,
+        HubError::Interrupted => Status::Interrupted,
     }
 }
 

@@ -17,6 +17,7 @@ mod loading;
 mod logits;
 mod model_args;
 mod output;
+mod pull;
 mod rope;
 mod run;
 mod sampling_args;

@@ -13,7 +13,7 @@ use tensor::Reference;
 
 use crate::args::Global;
 use crate::exit::Failure;
-use crate::hub;
+use crate::hub::{self, HubArgs, HubError};
 use crate::output;
 use crate::rope::RopeArgs;
 
@@ -23,10 +23,8 @@ pub(crate) struct ModelArgs {
     /// A GGUF file, any part of a split one, or the folder of a Hugging Face checkpoint.
     #[arg(short, long, value_name = "PATH", env = "TIDEMILL_MODEL")]
     pub(crate) model: Option<PathBuf>,
-    /// A model that other programs have downloaded from Hugging Face, such as user/model:Q4_K_M: it is
-    /// looked for in their caches [short: -hf].
-    #[arg(long, value_name = "NAME", alias = "hf")]
-    pub(crate) hf_repo: Option<String>,
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
     /// Where to compute.
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub(crate) backend: Backend,
@@ -192,11 +190,11 @@ impl ModelArgs {
     /// Where the model is that was named, if one was.
     ///
     /// # Errors
-    /// When it is one of Hugging Face's, and was not downloaded.
-    pub(crate) fn path(&self) -> Result<Option<PathBuf>, Failure> {
-        match &self.hf_repo {
-            Some(name) => hub::find(name).map(Some),
-            None => Ok(self.model.clone()),
+    /// When it is one of Hugging Face's, and cannot be had.
+    pub(crate) fn path(&self) -> Result<Option<PathBuf>, HubError> {
+        match &self.hub.hf_repo {
+            Some(name) => hub::find(name, &self.hub.fetching).map(Some),
+            None => self.hub.fetching.of_no_model().map(|()| self.model.clone()),
         }
     }
 

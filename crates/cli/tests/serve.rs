@@ -143,6 +143,27 @@ fn models_of_a_folder_and_profiles_are_loaded_when_they_are_asked_for() {
 }
 
 #[test]
+fn profiles_without_a_model_are_of_the_one_inside_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let profiles = folder.path().join("profiles.ini");
+    std::fs::write(
+        &profiles,
+        "[coder]\npreset = coding\n[brief]\nn-predict = 1\n",
+    )
+    .unwrap();
+    let profiles = profiles.to_str().unwrap();
+    let server = Server::start(&["--profiles", profiles]);
+    for name in ["coder", "brief"] {
+        let reply = server.post("/v1/chat/completions", &CHAT.replace("NAME", name));
+        assert!(reply.starts_with("HTTP/1.1 200"), "{name}: {reply}");
+    }
+    // In a folder of models it may be a slip of the pen.
+    let models = folder.path().to_str().unwrap();
+    let flags = ["--profiles", profiles, "--models-dir", models];
+    fails(&flags, 2, "\"coder\" names no model");
+}
+
+#[test]
 fn keys_that_are_none_are_a_mistake() {
     fails(&["--api-key", " "], 2, "holds no key");
 }
@@ -216,10 +237,11 @@ fn what_llama_server_takes_is_taken() {
         "/nowhere.jinja",
     );
     fails(
-        &["-hf", "nobody/nothing:Q8_0"],
+        &["-hf", "nobody/nothing:Q8_0", "--offline"],
         5,
-        "hf download nobody/nothing",
+        "nobody/nothing:Q8_0 is not in the cache",
     );
+    fails(&["-hff", "x.gguf"], 2, "-hf owner/model");
     fails(&["--ctx-sizes", "5"], 2, "--ctx-size");
     fails(&["--n-gpu-layer", "5"], 2, "--n-gpu-layers");
     fails(&["--temprature", "5"], 2, "--temperature");

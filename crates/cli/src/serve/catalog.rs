@@ -11,6 +11,7 @@ use super::profiles::{self, Section};
 use super::{PARALLEL, ServeArgs, ServedArgs};
 use crate::args;
 use crate::exit::Failure;
+use crate::hub::HubArgs;
 use crate::loading::LoadingArgs;
 use crate::model_args::context_of;
 use crate::output;
@@ -112,7 +113,7 @@ impl Catalog {
             None => Vec::new(),
         };
         for section in sections {
-            let (profile, served) = profile(section, &mut found)?;
+            let (profile, served) = profile(section, &mut found, several.models_dir.is_some())?;
             catalog.add(profile, served)?;
         }
         for Found { name, path } in found {
@@ -171,8 +172,12 @@ impl Catalog {
 
 /// A profile's name and flags: those of the command line, and its own over them. Without a model it
 /// means the one of its name in the folder, which is then not listed twice, or that of the command
-/// line.
-fn profile(section: Section, found: &mut Vec<Found>) -> anyhow::Result<(Profile, ServedArgs)> {
+/// line, or where there is neither folder nor model the one inside the program.
+fn profile(
+    section: Section,
+    found: &mut Vec<Found>,
+    has_folder: bool,
+) -> anyhow::Result<(Profile, ServedArgs)> {
     let Section { name, flags } = section;
     let wrong = |error: clap::Error| {
         let why = error.to_string();
@@ -199,8 +204,11 @@ fn profile(section: Section, found: &mut Vec<Found>) -> anyhow::Result<(Profile,
         None => served.loading.model.path()?,
     };
     name_model(&mut served, path);
-    if served.loading.model.model.is_none() {
-        let why = format!("the profile {name:?} names no model; give it `model = PATH`");
+    if served.loading.model.model.is_none() && has_folder {
+        let why = format!(
+            "the profile {name:?} names no model, nor is there one of its name in the folder; give \
+             it `model = PATH`"
+        );
         return Err(Failure::Usage(why).into());
     }
     Ok((Profile { name, aliases }, served))
@@ -220,7 +228,7 @@ fn aliases(flags: &[OsString]) -> Vec<String> {
 
 /// Says where the model is, however it was named.
 fn name_model(served: &mut ServedArgs, path: Option<PathBuf>) {
-    served.loading.model.hf_repo = None;
+    served.loading.model.hub = HubArgs::default();
     served.loading.model.model = path;
 }
 
