@@ -3,8 +3,11 @@
 //!
 //! The sums are those of `tile`, in the same order.
 
+use std::ops::Range;
+
 use formats::DType;
 
+use super::PIECE;
 use super::pack::{Cached, CachedRows, Q4, Q8};
 use super::tile::{QUERIES, Softmax, weights};
 use super::units::Single;
@@ -110,9 +113,11 @@ impl<C: Cached, const N: usize> Kernel for ScoresOf<'_, '_, C, N> {
         assert!(few.scores.len() == N * row_len);
         let mut block = Block([0.0; MAX_LANES * MAX_LANES]);
         for first in (0..most).step_by(lanes) {
-            few.values.prefetch_whole(first, lanes);
             let mut sums = [s.splat(0.0); N];
             for at in (0..padded).step_by(lanes) {
+                // Each vector asks for a part of the values: all at once would have to wait.
+                let asked = first + lanes * at / padded..first + lanes * (at + lanes) / padded;
+                few.values.prefetch_whole(asked);
                 // SAFETY: rows are of `cols` values, the block has a vector for each lane, the
                 // queries have `padded` values.
                 unsafe {
@@ -196,7 +201,8 @@ impl<C: Cached, const N: usize> Kernel for MixOf<'_, '_, C, N> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (few, factors) = (self.0, self.1);
-        let (padded, most, row_len) = (few.padded, few.most(), few.row_len());
+        // Known here, the places of a position's weights need no registers.
+        let (padded, most, row_len) = (few.padded, few.most(), PIECE);
         let CachedRows { rows, cols, .. } = few.values;
         let width = STRIP * S::LANES;
         assert!(most <= rows.len() && few.scores.len() == N * row_len && most <= row_len);
@@ -244,8 +250,8 @@ impl<C: Cached, const N: usize> Kernel for MixOf<'_, '_, C, N> {
 impl CachedRows<'_> {
     /// Asks for some whole rows, if there are such.
     #[inline(always)]
-    fn prefetch_whole(&self, first: usize, count: usize) {
-        for index in first..first + count {
+    fn prefetch_whole(&self, rows: Range<usize>) {
+        for index in rows {
             if let Some(row) = self.rows.get(index) {
                 for line in (0..self.row_bytes).step_by(LINE) {
                     prefetch::into_second(row.wrapping_add(line));
