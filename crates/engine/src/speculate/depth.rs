@@ -24,6 +24,9 @@ const FIRST_PLAIN_STEPS: u32 = 3;
 const PLAIN_AGAIN: (u64, u64) = (64, 256);
 /// The least that a trial is expected to lose, as a share of what it takes: estimates are off.
 const LEAST_LOSS: f64 = 0.1;
+/// A trial that cannot show anything but that drafts do not pay is charged so many times what it
+/// loses: its measurements may have been wrong, but that is rare.
+const HOPELESS: f64 = 10.0;
 /// So many in a row, of which the first does not count: it pays for what the step before held back.
 const PLAIN_IN_A_ROW: u32 = 4;
 
@@ -53,6 +56,8 @@ struct Present {
     sequences: usize,
     /// Whether drafts may be made for any of them.
     can_draft: bool,
+    /// And for some without a model.
+    has_free: bool,
     is_trial: bool,
     /// Seconds of drafting for it.
     drafting: f64,
@@ -89,6 +94,7 @@ impl DepthController {
         let Present {
             sequences,
             can_draft,
+            has_free,
             is_trial,
             drafting,
             accepted,
@@ -109,10 +115,14 @@ impl DepthController {
         let was_trial = std::mem::replace(&mut self.was_trial, is_trial);
         if is_trial || was_trial {
             let plain = self.widths.of(sequences, 0).unwrap_or(seconds);
+            let verified = self.widths.of(sequences, drafts).unwrap_or(plain);
             // Whoever had to wait for something else meanwhile has not lost it by drafting.
-            let longer = (seconds - plain).clamp(-plain, plain);
+            let longer = (seconds - plain).clamp(-plain, plain.max(2.0 * (verified - plain)));
             let worth = plain * accepted as f64 / sequences.max(1) as f64;
-            self.budget.pay(longer + drafting - worth);
+            let loss = longer + drafting - worth;
+            let could_pay = loss < 0.0 || self.could_pay(sequences, has_free);
+            self.budget
+                .pay(if could_pay { loss } else { HOPELESS * loss });
         }
         self.present.drafting = 0.0;
     }
@@ -167,6 +177,7 @@ impl DepthController {
         self.present = Present {
             sequences,
             can_draft: !prospects.is_empty(),
+            has_free: prospects.iter().any(|prospect| prospect.is_free),
             ..Present::default()
         };
         let mut depths = self.best(prospects, sequences);
@@ -240,6 +251,17 @@ impl DepthController {
         };
         let verified = self.widths.of(sequences, 1).unwrap_or(plain);
         verified - plain + self.drafts.of(1).unwrap_or(GUESSED_DRAFT * plain)
+    }
+
+    /// Whether drafts would be worth it if all of them were right, going by what steps cost.
+    fn could_pay(&self, sequences: usize, is_free: bool) -> bool {
+        let certain = Prospect {
+            most: MOST_DRAFTS,
+            probabilities: [1.0; MOST_DRAFTS],
+            is_free,
+        };
+        let depths = self.best(&vec![certain; sequences], sequences);
+        depths.iter().any(|&depth| depth > 0)
     }
 
     /// The depths with the most tokens per second, going by experience.
@@ -380,6 +402,18 @@ mod tests {
             "{name}: {adaptive} {fixed:?}"
         );
         assert!(adaptive > 0.985 * fixed[0], "{name}: never loses");
+    }
+
+    #[test]
+    fn hardly_tries_what_cannot_pay() {
+        let world = World {
+            sequences: 1,
+            step_ms: |rows| rows as f64,
+            draft_ms: 0.7,
+            right: |_, _| 0.9,
+        };
+        let (adaptive, off) = (run(&world, None), run(&world, Some(0)));
+        assert!(adaptive > 0.998 * off, "{adaptive} {off}");
     }
 
     #[test]
