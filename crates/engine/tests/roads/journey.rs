@@ -40,6 +40,8 @@ pub(crate) struct Outcome {
     pub(crate) drafts: DraftCounts,
     /// Answers that have to be those of the plain road: with those that had to equal these.
     pub(crate) compared: usize,
+    /// How often a sequence was paused.
+    pub(crate) paused: u64,
 }
 
 /// Takes a road with all of a subject's prompts. `known` are the answers, for drafts to be
@@ -317,7 +319,8 @@ impl<'a> Traveller<'a> {
                     assert!(!self.seconds[index].tokens.is_empty(), "{road:?}");
                 }
             }
-            Detour::Paused => assert!(metrics.paused > 0, "{road:?}: {metrics:?}"),
+            // Short answers may be over before more urgent prompts come.
+            Detour::Paused => {}
         }
         let forks = (0..prompts).filter(|&index| !is_sampled(index)).count();
         let compared = prompts
@@ -334,6 +337,7 @@ impl<'a> Traveller<'a> {
             answers: self.answers,
             drafts: self.scheduler.drafts(),
             compared,
+            paused: metrics.paused,
         }
     }
 }
