@@ -19,7 +19,7 @@ pub(crate) struct App {
     models: Arc<Registry>,
     config: Config,
     /// How many requests are rendered and encoded at once.
-    preparing: Semaphore,
+    preparing: Arc<Semaphore>,
     rate_limit: Option<RateLimit>,
     started: SystemTime,
     /// The model of the start is still being loaded.
@@ -33,7 +33,7 @@ impl App {
             models,
             rate_limit: config.rate_limit.map(RateLimit::new),
             config,
-            preparing: Semaphore::new(cores),
+            preparing: Arc::new(Semaphore::new(cores)),
             started: SystemTime::now(),
             is_starting: AtomicBool::new(false),
         }
@@ -82,13 +82,18 @@ impl App {
     pub(crate) async fn ask(&self, lease: &Lease, ask: Ask) -> Result<Answer, ApiError> {
         let choices = ask.choices;
         let model = Arc::clone(lease.model());
-        let prepared = self.aside(move || ask.prepare(&model)).await??;
+        let is_logged = self.config.log_prompts;
+        let prepare = move || {
+            let prepared = ask.prepare(&model)?;
+            if is_logged {
+                let prompt = &prepared.request.prompt;
+                let text = model.tokenizer().decode(prompt, Decode::Everything);
+                tracing::info!(prompt = text.unwrap_or_default(), "asked");
+            }
+            Ok::<_, ApiError>(prepared)
+        };
+        let prepared = self.aside(prepare).await??;
         let reading = prepared.reading.clone();
-        if self.config.log_prompts {
-            let prompt = &prepared.request.prompt;
-            let text = lease.model().tokenizer().decode(prompt, Decode::Everything);
-            tracing::info!(prompt = text.unwrap_or_default(), "asked");
-        }
         let taken = lease.worker().submit(prepared, lease.ticket()).await?;
         tracing::debug!("request {} was taken", taken.id.number());
         let tokenizer = Arc::clone(lease.model().tokenizer());
@@ -104,8 +109,13 @@ impl App {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
         let internal = |what: &str| ApiError::new(ErrorKind::Internal, what);
-        let permit = self.preparing.acquire().await;
-        let _permit = permit.map_err(|_| internal("the server is going down"))?;
+        let permit = Arc::clone(&self.preparing).acquire_owned().await;
+        let permit = permit.map_err(|_| internal("the server is going down"))?;
+        let work = move || {
+            // Held until the work is done, whether or not the client is there to see it.
+            let _permit = permit;
+            work()
+        };
         tokio::task::spawn_blocking(work)
             .await
             .map_err(|_| internal("the request could not be prepared; the server's log says why"))
@@ -120,4 +130,48 @@ pub(crate) fn now() -> u64 {
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::models::{LoadError, LoadedModel, Loader, Loading};
+
+    struct NoModels;
+
+    impl Loader for NoModels {
+        fn load(&self, _: usize, _: Loading<'_>) -> Result<LoadedModel, LoadError> {
+            Err("there is none".into())
+        }
+    }
+
+    #[test]
+    fn work_counts_until_it_is_done_even_if_nobody_waits_for_it() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let config = Config::default();
+        let handle = runtime.handle().clone();
+        let models = Registry::new(Vec::new(), Box::new(NoModels), config.models, handle);
+        let app = Arc::new(App::new(Arc::new(models), config));
+        let cores = app.preparing.available_permits();
+        let (begun, begins) = channel();
+        let (end, ends) = channel::<()>();
+        let asked = Arc::clone(&app);
+        let waiter = runtime.spawn(async move {
+            let work = move || {
+                begun.send(()).unwrap();
+                ends.recv().unwrap();
+            };
+            asked.aside(work).await
+        });
+        begins.recv().unwrap();
+        waiter.abort();
+        assert!(runtime.block_on(waiter).is_err(), "its client has left");
+        assert_eq!(app.preparing.available_permits(), cores - 1);
+        end.send(()).unwrap();
+        while app.preparing.available_permits() < cores {
+            std::thread::yield_now();
+        }
+    }
 }

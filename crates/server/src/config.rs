@@ -21,6 +21,11 @@ pub struct Config {
     pub rate_limit: Option<NonZeroU32>,
     /// Whether prompts are logged.
     pub log_prompts: bool,
+    /// How long the head of a request may take to come, which is also how long a connection may be
+    /// idle.
+    pub head_time: Duration,
+    /// How long the body of a request may take to come.
+    pub body_time: Duration,
     /// The most bytes of a body.
     pub max_body_bytes: usize,
     /// Web pages of these origins may use it; `*` for all.
@@ -44,6 +49,8 @@ impl Default for Config {
             keys: ApiKeys::default(),
             rate_limit: None,
             log_prompts: false,
+            head_time: Duration::from_secs(75),
+            body_time: Duration::from_secs(300),
             max_body_bytes: 64 << 20,
             cors_origins: Vec::new(),
             drain: Duration::from_secs(30),

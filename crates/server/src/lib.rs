@@ -30,5 +30,5 @@ pub use error::{ApiError, ErrorKind};
 pub use http::{ApiKeys, Bound, ServeError, Stopper, TlsError, TlsFiles};
 pub use model::{ClientSampling, Defaults, ServedModel};
 pub use models::{
-    KeptLoaded, LoadError, LoadedModel, Loader, ModelFacts, ModelLimits, Offer, Profile,
+    KeptLoaded, LoadError, LoadedModel, Loader, Loading, ModelFacts, ModelLimits, Offer, Profile,
 };

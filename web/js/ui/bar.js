@@ -9,9 +9,9 @@ import { icon } from "./icons.js";
 export class Bar {
   constructor(app, place, { sidebar, panel }) {
     this.app = app;
-    this.title = h("h1", { class: "title" });
+    this.title = h("h1", { class: "title line" });
     this.dot = h("span", { class: "dot", "aria-hidden": "true" });
-    this.name = h("span", { class: "model-name" });
+    this.name = h("span", { class: "model-name line" });
     const change = () => app.settings.set("model", this.models.value);
     this.models = h("select", { class: "quiet", "aria-label": "Model", hidden: true, on: { change } });
     this.theme = iconButton("moon", "Dark", () => this.#switchTheme(), { data: { act: "theme" } });

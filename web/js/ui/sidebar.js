@@ -23,7 +23,7 @@ export class Sidebar {
     this.list = h("div", { class: "conversations" });
     const create = h(
       "button",
-      { type: "button", class: "new", on: { click: () => this.#new() } },
+      { type: "button", class: "button new", on: { click: () => this.#new() } },
       icon("plus"),
       "New conversation",
     );
@@ -104,7 +104,7 @@ export class Sidebar {
   #item(conversation) {
     const { id } = conversation;
     const isCurrent = id === this.app.current?.id;
-    const title = h("span", {}, conversation.title || "Untitled");
+    const title = h("span", { class: "line" }, conversation.title || "Untitled");
     const click = () => {
       this.app.open(id);
       if (this.isOver) this.toggle(false);

@@ -127,6 +127,7 @@ impl HttpArgs {
             metrics: !self.no_metrics,
             tls: self.tls(),
             models: models.limits(),
+            ..Config::default()
         })
     }
 }

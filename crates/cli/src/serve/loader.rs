@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use engine::{OpenedModel, SchedulerSettings, TokenRules};
-use server::{Defaults, LoadError, LoadedModel, Loader, ServedModel};
+use server::{Defaults, LoadError, LoadedModel, Loader, Loading, ServedModel};
 use text::{ChatTemplate, Tokenizer};
 
 use super::ServedArgs;
@@ -79,8 +79,7 @@ impl ModelLoader {
         &self,
         unit: &Unit,
         checked: Option<Checked>,
-        make_room: &mut dyn FnMut() -> Result<(), LoadError>,
-        progress: &dyn Fn(usize, usize),
+        mut loading: Loading<'_>,
     ) -> Result<LoadedModel, LoadError> {
         let start = Instant::now();
         let Checked {
@@ -92,11 +91,11 @@ impl ModelLoader {
             Some(checked) => checked,
             None => Checked::new(unit)?,
         };
-        make_room()?;
+        loading.make_room()?;
         let facts = unit.facts(&opened);
         let memory = unit.loading.memory(facts.context, facts.parallel);
         let model = &unit.loading.model;
-        let loaded = model.load_on(&self.threads, &mut opened, &memory, progress)?;
+        let loaded = model.load_on(&self.threads, &mut opened, &memory, loading.progress())?;
         let rules = Arc::new(TokenRules::of(&tokenizer));
         let scheduling = &unit.loading.scheduling;
         let settings = SchedulerSettings {
@@ -121,16 +120,11 @@ impl ModelLoader {
 }
 
 impl Loader for ModelLoader {
-    fn load(
-        &self,
-        model: usize,
-        make_room: &mut dyn FnMut() -> Result<(), LoadError>,
-        progress: &dyn Fn(usize, usize),
-    ) -> Result<LoadedModel, LoadError> {
+    fn load(&self, model: usize, loading: Loading<'_>) -> Result<LoadedModel, LoadError> {
         match self.units.get(model) {
             Some(unit) => {
                 let checked = self.held().take_if(|_| model == 0);
-                self.load_unit(unit, checked, make_room, progress)
+                self.load_unit(unit, checked, loading)
             }
             None => Err(format!("there is no model {model}").into()),
         }

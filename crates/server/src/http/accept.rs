@@ -17,21 +17,21 @@ use tokio_rustls::TlsAcceptor;
 use super::rate::Peer;
 use super::tls;
 
-/// How long a connection may take to send a request's head, which is also how long it may be idle.
-const HEAD: Duration = Duration::from_secs(75);
 /// How long to wait when the system has no place for a connection.
 const NO_PLACE: Duration = Duration::from_millis(500);
 
-/// Takes connections until `stop` is there, then lets those under way come to their ends.
+/// Takes connections until `stop` is there, then lets those under way come to their ends. A head may
+/// take `head_time` to come.
 pub(super) async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     router: Router,
+    head_time: Duration,
     stop: impl Future<Output = ()>,
 ) {
     let connections = GracefulShutdown::new();
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    http.timer(TokioTimer::new()).header_read_timeout(head_time);
     let mut stop = std::pin::pin!(stop);
     loop {
         let (stream, peer) = tokio::select! {

@@ -1,5 +1,6 @@
 //! Reads JSON bodies.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -9,20 +10,19 @@ use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use crate::app::App;
 use crate::error::{ApiError, ErrorKind};
-
-/// How long a body may take to come.
-const WHOLE: Duration = Duration::from_secs(300);
 
 /// A JSON body, whatever content type it claims: many clients claim none.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = timeout(WHOLE, Bytes::from_request(request, state)).await;
-        let bytes = bytes.map_err(|_| late())?.map_err(unread)?;
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        let whole = app.config().body_time;
+        let bytes = timeout(whole, Bytes::from_request(request, app)).await;
+        let bytes = bytes.map_err(|_| late(whole))?.map_err(unread)?;
         parse(&bytes).map(Self)
     }
 }
@@ -39,8 +39,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     })
 }
 
-fn late() -> ApiError {
-    let why = format!("the body did not come within {} seconds", WHOLE.as_secs());
+fn late(whole: Duration) -> ApiError {
+    let seconds = whole.as_secs_f64();
+    let why = format!("the body did not come within {seconds} seconds");
     ApiError::new(ErrorKind::Timeout, why)
 }
 

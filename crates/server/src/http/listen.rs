@@ -162,7 +162,7 @@ impl Bound {
             stop,
             ..
         } = self;
-        let drain = app.config().drain;
+        let (drain, head_time) = (app.config().drain, app.config().head_time);
         let models = Arc::clone(app.models());
         runtime.spawn(Arc::clone(&models).unload_idle());
         let first = Arc::clone(&app);
@@ -170,7 +170,7 @@ impl Bound {
         let outcome = runtime.block_on(async move {
             let drained = reached(stop.subscribe(), Stop::Drain);
             tokio::select! {
-                () = accept::serve(listener, tls, router(app), drained) => Ok(()),
+                () = accept::serve(listener, tls, router(app), head_time, drained) => Ok(()),
                 () = cut(&stop, drain) => {
                     tracing::warn!("answers under way were cut off");
                     Ok(())

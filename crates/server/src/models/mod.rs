@@ -14,7 +14,7 @@ mod status;
 pub(crate) use lease::{Lease, Ticket};
 pub(crate) use names::Place;
 pub use offer::{
-    KeptLoaded, LoadError, LoadedModel, Loader, ModelFacts, ModelLimits, Offer, Profile,
+    KeptLoaded, LoadError, LoadedModel, Loader, Loading, ModelFacts, ModelLimits, Offer, Profile,
 };
 pub(crate) use registry::Registry;
 pub(crate) use status::Status;

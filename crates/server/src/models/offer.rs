@@ -68,18 +68,33 @@ pub struct LoadedModel {
 pub trait Loader: Send + Sync {
     /// Loads the model of this number among those offered, on a thread of its own.
     ///
-    /// What can be found wrong before memory is needed should be: then `make_room` is called, which
-    /// may wait for answers of other models to end, and unload these. `progress` takes the parts
-    /// that are done and their number.
+    /// What can be found wrong before memory is needed should be: then room is made for it
+    /// ([`Loading::make_room`]).
     ///
     /// # Errors
-    /// If it cannot be loaded, and whatever `make_room` says.
-    fn load(
-        &self,
-        model: usize,
-        make_room: &mut dyn FnMut() -> Result<(), LoadError>,
-        progress: &dyn Fn(usize, usize),
-    ) -> Result<LoadedModel, LoadError>;
+    /// If it cannot be loaded, and whatever [`Loading::make_room`] says.
+    fn load(&self, model: usize, loading: Loading<'_>) -> Result<LoadedModel, LoadError>;
+}
+
+/// What a load has to do with those that wait for it, and with other models.
+pub struct Loading<'l> {
+    pub(super) make_room: &'l mut dyn FnMut() -> Result<(), LoadError>,
+    pub(super) progress: &'l dyn Fn(usize, usize),
+}
+
+impl<'l> Loading<'l> {
+    /// Waits for answers of other models to end, and unloads these, until there is room for one more.
+    ///
+    /// # Errors
+    /// When nobody waits for the model any more, or the server is going down.
+    pub fn make_room(&mut self) -> Result<(), LoadError> {
+        (self.make_room)()
+    }
+
+    /// Takes the parts that are done and their number.
+    pub fn progress(&self) -> &'l dyn Fn(usize, usize) {
+        self.progress
+    }
 }
 
 /// How many models are loaded, and for how long.

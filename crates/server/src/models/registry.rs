@@ -1,5 +1,6 @@
 //! Which models are loaded. Requests come for them, wait while they are loaded, and leave.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,8 @@ use tokio::sync::watch;
 
 use super::lease::{Lease, Ticket};
 use super::names::{self, Place};
-use super::status::{Phase, Running, Slot, Status};
-use super::{KeptLoaded, LoadError, LoadedModel, Loader, ModelLimits, Offer};
+use super::status::{Leaving, Phase, Running, Slot, Status};
+use super::{KeptLoaded, LoadError, LoadedModel, Loader, Loading, ModelLimits, Offer};
 use crate::error::{ApiError, ErrorKind};
 use crate::model::ServedModel;
 use crate::worker::Worker;
@@ -147,7 +148,7 @@ impl Registry {
         match &slot.phase {
             Phase::Ending => {}
             // Whoever came before it was told to leave may still use it.
-            Phase::Loaded(_) if slot.is_leaving && !had_ticket => {}
+            Phase::Loaded(_) if slot.leaving != Leaving::No && !had_ticket => {}
             Phase::Loaded(running) => {
                 let worker = running.worker.clone();
                 let served = running.served.get(place.profile).map(Arc::clone);
@@ -166,7 +167,7 @@ impl Registry {
             }
             Phase::Failed { .. } | Phase::Unloaded => {
                 counted(ticket, &mut slot.leases);
-                slot.is_leaving = false;
+                slot.leaving = Leaving::No;
                 slot.phase = Phase::Loading {
                     has_room: false,
                     done: 0,
@@ -209,7 +210,14 @@ impl Registry {
                 }
             });
         };
-        let loaded = self.loader.load(model, &mut make_room, &progress);
+        let loading = Loading {
+            make_room: &mut make_room,
+            progress: &progress,
+        };
+        let load = || self.loader.load(model, loading);
+        // Requests wait for what becomes of it, whatever that is.
+        let loaded = catch_unwind(AssertUnwindSafe(load))
+            .unwrap_or_else(|_| Err("loading it panicked; the server's log says why".into()));
         let running = loaded.and_then(|loaded| self.run(model, loaded));
         let phase = match running {
             Ok(running) => {
@@ -305,7 +313,7 @@ impl Registry {
                 KeptLoaded::Always => false,
                 KeptLoaded::For(time) => slot.used.elapsed() >= time,
             };
-            let is_over = slot.leases == 0 && (slot.is_leaving || is_late);
+            let is_over = slot.leases == 0 && (slot.leaving != Leaving::No || is_late);
             if is_over && matches!(slot.phase, Phase::Loaded(_)) {
                 state = self.end(state, model);
             }
@@ -319,7 +327,7 @@ impl Registry {
             if let Some(slot) = slots.get_mut(model)
                 && matches!(slot.phase, Phase::Loaded(_))
             {
-                slot.is_leaving = true;
+                slot.leaving = Leaving::Asked;
             }
         });
     }
@@ -346,7 +354,7 @@ impl Registry {
         let mut state = self.held();
         if let Some(slot) = state.slots.get_mut(model) {
             slot.phase = Phase::Unloaded;
-            slot.is_leaving = false;
+            slot.leaving = Leaving::No;
             slot.kept = None;
         }
         self.tell();

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use super::LoadError;
 use super::registry::{Registry, State};
-use super::status::Phase;
+use super::status::{Leaving, Phase, Slot};
 
 /// Whoever wanted the model has left.
 #[derive(Debug, thiserror::Error)]
@@ -23,10 +23,9 @@ impl Registry {
             let is_wanted = state.slots.get(model).is_some_and(|slot| slot.leases > 0);
             if state.is_closed || !is_wanted {
                 // Those told to leave for this one may stay.
-                state
-                    .slots
-                    .iter_mut()
-                    .for_each(|slot| slot.is_leaving = false);
+                let for_room = |slot: &&mut Slot| slot.leaving == Leaving::ForRoom;
+                let leaving = state.slots.iter_mut().filter(for_room);
+                leaving.for_each(|slot| slot.leaving = Leaving::No);
                 self.tell();
                 return Err(Box::new(NobodyWaits));
             }
@@ -40,7 +39,7 @@ impl Registry {
             }
             let is_idle = |number: &usize| {
                 let slot = state.slots.get(*number);
-                slot.is_some_and(|slot| slot.is_leaving && slot.leases == 0)
+                slot.is_some_and(|slot| slot.leaving != Leaving::No && slot.leases == 0)
             };
             let leaving = loaded(&state).find(is_idle);
             if let Some(idle) = leaving {
@@ -51,7 +50,7 @@ impl Registry {
                 && let Some(next) = next_to_leave(&state)
                 && let Some(slot) = state.slots.get_mut(next)
             {
-                slot.is_leaving = true;
+                slot.leaving = Leaving::ForRoom;
                 continue;
             }
             let waited = self.changed.wait(state);
@@ -64,7 +63,7 @@ impl Registry {
     fn fits(&self, state: &State, model: usize, without_leaving: bool) -> bool {
         let (mut count, mut bytes) = (0, 0);
         for (number, (slot, offer)) in state.slots.iter().zip(&self.offers).enumerate() {
-            let has_left = without_leaving && slot.is_leaving;
+            let has_left = without_leaving && slot.leaving != Leaving::No;
             if number != model && slot.holds_memory() && !has_left {
                 count += 1;
                 bytes += offer.facts.file_bytes;
@@ -87,7 +86,7 @@ fn loaded(state: &State) -> impl Iterator<Item = usize> {
 fn next_to_leave(state: &State) -> Option<usize> {
     let slots = state.slots.iter().enumerate();
     slots
-        .filter(|(_, slot)| matches!(slot.phase, Phase::Loaded(_)) && !slot.is_leaving)
+        .filter(|(_, slot)| matches!(slot.phase, Phase::Loaded(_)) && slot.leaving == Leaving::No)
         .min_by_key(|(_, slot)| (slot.leases > 0, slot.used))
         .map(|(number, _)| number)
 }

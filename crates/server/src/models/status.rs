@@ -49,13 +49,23 @@ impl Phase {
     }
 }
 
+/// Whether and why a loaded model is to be unloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaving {
+    No,
+    /// Another one needs its place; it may stay if nobody waits for that one any more.
+    ForRoom,
+    /// Somebody said so.
+    Asked,
+}
+
 /// A model's place in the registry.
 pub(super) struct Slot {
     pub(super) phase: Phase,
     /// Requests that use it or wait until it is loaded.
     pub(super) leases: usize,
-    /// Whether it is unloaded as soon as nobody uses it; new requests wait for that.
-    pub(super) is_leaving: bool,
+    /// Whether and why it is unloaded as soon as nobody uses it; new requests wait for that.
+    pub(super) leaving: Leaving,
     /// When it was last used.
     pub(super) used: Instant,
     /// What a client asked for in place of the server's setting.
@@ -70,7 +80,7 @@ impl Slot {
                 at: None,
             }),
             leases: 0,
-            is_leaving: false,
+            leaving: Leaving::No,
             used: Instant::now(),
             kept: None,
         }

@@ -116,10 +116,11 @@ async fn answer(
     let name = fields.model.clone();
     let is_streamed = fields.is_streamed();
     let asked = fields.read()?;
+    let most = bound("n_predict", most)?;
     let stream = is_streamed.then_some(STREAM);
     with_model(app, name.as_deref(), stream, async move |app, lease| {
         let prompt = prompt(lease.model().tokenizer())?;
-        let mut answer = app.ask(&lease, asked.ask(prompt, bound(most))).await?;
+        let mut answer = app.ask(&lease, asked.ask(prompt, most)).await?;
         let mut writer = Writer {
             model: lease.name(),
             content: String::new(),

@@ -199,7 +199,7 @@ impl Rest {
         Ok(Ask {
             format,
             sampling: options.sampling,
-            max_tokens: bound(options.num_predict),
+            max_tokens: bound("num_predict", options.num_predict)?,
             stop: options.stop.map(OneOrMany::into_list).unwrap_or_default(),
             ..Ask::new(prompt)
         })

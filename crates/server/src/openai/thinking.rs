@@ -5,7 +5,6 @@ use serde_json::{Map, Value};
 use text::ChatRequest;
 use text::output::ReasoningFormat;
 
-use super::lenient::bound;
 use crate::error::ApiError;
 
 /// Tokens of thinking for an effort that bounds it.
@@ -63,7 +62,8 @@ impl ThinkingFields {
             .thinking_budget
             .or_else(|| self.reasoning["max_tokens"].as_i64());
         if asked.is_some() {
-            budget = bound(asked);
+            // Below 0 is no bound.
+            budget = asked.and_then(|tokens| usize::try_from(tokens).ok());
             if budget == Some(0) {
                 is_on = Some(false);
             }

@@ -107,6 +107,43 @@ fn the_right_tool_is_called() {
 }
 
 #[test]
+fn bounds_are_numbers_of_tokens_or_none() {
+    let server = Server::start();
+    let check = |path: &str, field: &str, body: Value| {
+        for (most, status) in [(2, 200), (-1, 200), (-2, 200), (-3, 400), (i64::MIN, 400)] {
+            let mut body = body.clone();
+            match field.split_once('.') {
+                Some((outer, inner)) => body[outer] = json!({inner: most}),
+                None => body[field] = json!(most),
+            }
+            let reply = post(server.address, path, &body);
+            assert_eq!(
+                reply.status,
+                status,
+                "{path}, {field}: {most}: {}",
+                reply.text()
+            );
+            if status == 400 {
+                let said = reply.text();
+                assert!(said.contains(&most.to_string()), "{said}");
+                assert!(said.contains("-1 for as many as fit"), "{said}");
+            }
+        }
+    };
+    let chat = json!({"messages": [{"role": "user", "content": "bye"}], "stream": false});
+    check(CHAT, "max_tokens", chat.clone());
+    check(CHAT, "max_completion_tokens", chat.clone());
+    check("/v1/completions", "max_tokens", json!({"prompt": "bye"}));
+    check(
+        "/v1/responses",
+        "max_output_tokens",
+        json!({"input": "bye"}),
+    );
+    check("/completion", "n_predict", json!({"prompt": "bye"}));
+    check("/api/chat", "options.num_predict", chat);
+}
+
+#[test]
 fn answers_follow_schemas() {
     let server = Server::start();
     let mut body = ask("Where is the red key?");

@@ -8,6 +8,7 @@ mod completions;
 mod hostile;
 mod idle;
 mod load;
+mod loris;
 mod messages;
 mod ollama;
 mod overhead;

@@ -13,7 +13,7 @@ use crate::common::client::send;
 use crate::common::{Server, tiny, usual};
 use engine::{Limits, Request, SamplerSettings, Scheduler, SchedulerSettings};
 use serde_json::json;
-use tidemill_server::{Defaults, LoadError, LoadedModel, Loader};
+use tidemill_server::{Defaults, LoadError, LoadedModel, Loader, Loading};
 
 const AT_ONCE: usize = 8;
 const ROUNDS: usize = 5;
@@ -48,13 +48,8 @@ fn load() -> LoadedModel {
 struct Model;
 
 impl Loader for Model {
-    fn load(
-        &self,
-        _: usize,
-        make_room: &mut dyn FnMut() -> Result<(), LoadError>,
-        _: &dyn Fn(usize, usize),
-    ) -> Result<LoadedModel, LoadError> {
-        make_room()?;
+    fn load(&self, _: usize, mut loading: Loading<'_>) -> Result<LoadedModel, LoadError> {
+        loading.make_room()?;
         Ok(load())
     }
 }

@@ -6,29 +6,27 @@ use std::time::Duration;
 use crate::common::client::{get, post, send};
 use crate::common::{Server, sse, tiny, usual};
 use serde_json::{Value, json};
-use tidemill_server::{Config, Defaults, KeptLoaded, LoadError, LoadedModel, Loader, ModelLimits};
+use tidemill_server::{
+    Config, Defaults, KeptLoaded, LoadError, LoadedModel, Loader, Loading, ModelLimits,
+};
 
 const CHAT: &str = "/v1/chat/completions";
-const NAMES: [&str; 5] = ["one", "two", "broken", "slow", "late"];
+const NAMES: [&str; 6] = ["one", "two", "broken", "slow", "late", "mad"];
 
 /// The tiny model under several names, of which some are troublesome.
 struct Troublesome;
 
 impl Loader for Troublesome {
-    fn load(
-        &self,
-        model: usize,
-        make_room: &mut dyn FnMut() -> Result<(), LoadError>,
-        progress: &dyn Fn(usize, usize),
-    ) -> Result<LoadedModel, LoadError> {
+    fn load(&self, model: usize, mut loading: Loading<'_>) -> Result<LoadedModel, LoadError> {
         let name = NAMES[model];
         if name == "broken" {
             return Err("its header is damaged".into());
         }
-        make_room()?;
+        assert!(name != "mad", "something that nobody thought of");
+        loading.make_room()?;
         if name == "slow" || name == "late" {
             for part in 0..15 {
-                progress(part, 15);
+                loading.progress()(part, 15);
                 std::thread::sleep(Duration::from_millis(100));
             }
         }
@@ -36,7 +34,7 @@ impl Loader for Troublesome {
             return Err("its last tensor is missing".into());
         }
         let defaults = Defaults::default();
-        tiny::load(name, defaults, Default::default(), progress)
+        tiny::load(name, defaults, Default::default(), loading.progress())
     }
 }
 
@@ -222,6 +220,8 @@ fn a_load_that_fails_harms_nobody() {
         );
     }
     assert_eq!(status(&server, "broken"), "failed");
+    let mad = post(server.address, CHAT, &ask("mad", &json!({})));
+    assert_eq!(mad.status, 503, "not waited for for ever: {}", mad.text());
     assert_eq!(
         status(&server, "one"),
         "loaded",
@@ -286,6 +286,23 @@ fn streams_say_how_far_their_model_is() {
             "{path}: {end}"
         );
     }
+}
+
+#[test]
+fn whoever_leaves_while_a_model_waits_for_room_keeps_nobody_who_was_sent_away() {
+    let server = server(|_| {});
+    let more = json!({"stream": true, "ignore_eos": true, "max_tokens": 1900});
+    let long = ask("one", &more).to_string();
+    let mut long = send(server.address, "POST", CHAT, &[], long.as_bytes());
+    assert!(long.piece().is_some());
+    post(server.address, "/models/unload", &json!({"model": "one"})).ok();
+    let body = ask("two", &json!({"stream": true})).to_string();
+    let mut waiting = send(server.address, "POST", CHAT, &[], body.as_bytes());
+    assert!(waiting.piece().is_some());
+    drop(waiting);
+    waits_for(&server, "two", "unloaded");
+    drop(long);
+    waits_for(&server, "one", "unloaded");
 }
 
 #[test]

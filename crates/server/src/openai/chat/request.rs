@@ -104,13 +104,17 @@ impl ChatBody {
         };
         let tools = tools::ask(&chat.tools, choice, self.parallel_tool_calls)?;
         let thinking = self.thinking.apply(&mut chat)?;
+        let max_tokens = match self.max_completion_tokens {
+            None => bound("max_tokens", self.max_tokens)?,
+            most => bound("max_completion_tokens", most)?,
+        };
         let ask = Ask {
             tools,
             format: self.format.read()?,
             sampling: self.sampling,
             thinking_budget: thinking.budget,
             reasoning: thinking.format,
-            max_tokens: bound(self.max_completion_tokens.or(self.max_tokens)),
+            max_tokens,
             stop: self.stop.map(OneOrMany::into_list).unwrap_or_default(),
             choices: self.n.unwrap_or(1),
             logprobs: form.tells_logprobs.then(|| self.top_logprobs.unwrap_or(0)),

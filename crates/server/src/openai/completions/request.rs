@@ -73,7 +73,7 @@ impl CompletionBody {
             choices: self.n.unwrap_or(1),
         };
         let fields = self.fields.read()?;
-        let max_tokens = bound(Some(self.max_tokens.unwrap_or(MAX_TOKENS)));
+        let max_tokens = bound("max_tokens", self.max_tokens.or(Some(MAX_TOKENS)))?;
         let mut asks = Vec::new();
         for prompt in prompts {
             form.prompts.push(text_of(&prompt, model)?);

@@ -88,7 +88,7 @@ impl ResponsesBody {
             sampling: self.sampling,
             thinking_budget: thinking.budget,
             reasoning: thinking.format,
-            max_tokens: bound(self.max_output_tokens),
+            max_tokens: bound("max_output_tokens", self.max_output_tokens)?,
             logprobs: self.top_logprobs.filter(|&top| top > 0),
             ..Ask::new(PromptAsk::Chat(Box::new(chat)))
         };

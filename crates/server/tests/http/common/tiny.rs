@@ -7,7 +7,7 @@ use engine::{
     BackendChoice, EngineSettings, OpenedModel, Scheduler, SchedulerSettings, TokenRules,
 };
 use tidemill_server::{
-    Defaults, LoadError, LoadedModel, Loader, ModelFacts, Offer, Profile, ServedModel,
+    Defaults, LoadError, LoadedModel, Loader, Loading, ModelFacts, Offer, Profile, ServedModel,
 };
 
 use super::CONTEXT;
@@ -96,13 +96,13 @@ pub(crate) fn load_from(
 }
 
 impl Loader for Tiny {
-    fn load(
-        &self,
-        _: usize,
-        make_room: &mut dyn FnMut() -> Result<(), LoadError>,
-        progress: &dyn Fn(usize, usize),
-    ) -> Result<LoadedModel, LoadError> {
-        make_room()?;
-        load("tiny", Defaults::default(), (self.0, self.1), progress)
+    fn load(&self, _: usize, mut loading: Loading<'_>) -> Result<LoadedModel, LoadError> {
+        loading.make_room()?;
+        load(
+            "tiny",
+            Defaults::default(),
+            (self.0, self.1),
+            loading.progress(),
+        )
     }
 }
