@@ -4,6 +4,8 @@
 //! Chromium from the system's packages. Where a part cannot be had, that part is skipped and the
 //! report says so. Pictures of the page are left in `target/screenshots`.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,6 +19,8 @@ const BROWSERS: [&str; 4] = [
     "google-chrome",
     "google-chrome-stable",
 ];
+/// Where the tests leave pictures: an artefact that continuous integration keeps.
+const SCREENSHOTS: &str = "target/screenshots";
 const ENVIRONMENT: &str = "target/page-venv";
 
 /// The check.
@@ -67,9 +71,38 @@ fn whole_in_browser() -> Result<Result<(), Missing>> {
         .args(["-m", "unittest", "discover", "-s", "web/browser"])
         .env("TIDEMILL", target.join("debug").join(program))
         .env("CHROMIUM", browser)
-        .env("SCREENSHOTS", here.join("target/screenshots"));
-    passes(&mut tests)?;
-    Ok(Ok(()))
+        .env("SCREENSHOTS", here.join(SCREENSHOTS));
+    clear(Path::new(SCREENSHOTS))?;
+    let outcome = passes(&mut tests);
+    // Where a test failed, those before it.
+    tell_pictures(&here.join(SCREENSHOTS))?;
+    outcome.map(Ok)
+}
+
+/// Takes away what an earlier run left.
+fn clear(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("empty {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says where the pictures are, and which.
+fn tell_pictures(folder: &Path) -> Result<()> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let entry = entry.with_context(|| format!("read {}", folder.display()))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    let (count, folder) = (names.len(), folder.display());
+    say(&format!(
+        "{count} pictures of the page in {folder}: {}",
+        names.join(", ")
+    ));
+    Ok(())
 }
 
 /// The python that has playwright.
