@@ -234,11 +234,8 @@ impl Way {
         }
         let mut scheduler = Scheduler::new(engine, Arc::new(rules), SchedulerSettings::default());
         let spent = Arc::new(Mutex::new(Duration::ZERO));
-        scheduler = scheduler.with_drafter(Box::new(Timed {
-            inner: drafter,
-            timer: Timer::new(options),
-            spent: Arc::clone(&spent),
-        }));
+        let timed = Timed::new(drafter, Timer::new(options), Arc::clone(&spent));
+        scheduler = scheduler.with_drafter(Box::new(timed));
         Self {
             scheduler,
             steps: Vec::new(),

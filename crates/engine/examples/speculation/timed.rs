@@ -12,16 +12,35 @@ use crate::Timer;
 
 /// A drafter that is timed.
 pub(crate) struct Timed {
-    pub(crate) inner: Speculation,
-    pub(crate) timer: Timer,
-    pub(crate) spent: Arc<Mutex<Duration>>,
+    inner: Speculation,
+    timer: Timer,
+    /// What asking the timer adds to each measurement.
+    timer_cost: Duration,
+    spent: Arc<Mutex<Duration>>,
 }
 
 impl Timed {
+    pub(crate) fn new(inner: Speculation, timer: Timer, spent: Arc<Mutex<Duration>>) -> Self {
+        let mut costs: Vec<Duration> = (0..1000)
+            .map(|_| {
+                let began = timer.now();
+                timer.now() - began
+            })
+            .collect();
+        costs.sort_unstable();
+        Self {
+            inner,
+            timer,
+            timer_cost: costs[costs.len() / 2],
+            spent,
+        }
+    }
+
     fn time<T>(&mut self, call: impl FnOnce(&mut Speculation) -> T) -> T {
         let began = self.timer.now();
         let result = call(&mut self.inner);
-        *self.spent.lock().unwrap() += self.timer.now() - began;
+        let took = (self.timer.now() - began).saturating_sub(self.timer_cost);
+        *self.spent.lock().unwrap() += took;
         result
     }
 }
