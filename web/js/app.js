@@ -138,7 +138,7 @@ export class App extends EventTarget {
     this.conversations.delete(id);
     clearTimeout(this.#unsaved.get(id));
     this.#unsaved.delete(id);
-    this.kept.remove(id);
+    this.kept.remove(id).catch((error) => this.#tell("unkept", error));
     this.#tell("list");
     if (this.current.id === id) this.open("");
     return () => this.adopt(conversation);

@@ -148,3 +148,16 @@ test("no text is lost, hangs or fails", () => {
     assert.ok(performance.now() - start < 1500, `${text.slice(0, 8)} took too long`);
   }
 });
+
+test("what a model writes that loops is read in no time", () => {
+  const looping = ["\\(", "\\[", "\\[\n", "$a", "[", "[`", "![", "- ```\n# a\n", "**a", "1. a\n"].map((part) =>
+    part.repeat(20_000 / part.length),
+  );
+  looping.push(`# ${" ".repeat(5000)}\u2028x`, `- \`\`\`\n${"# a\n".repeat(5000)}`);
+  for (const text of looping) {
+    const start = performance.now();
+    blocks(text);
+    const time = performance.now() - start;
+    assert.ok(time < 1500, `${JSON.stringify(text.slice(0, 20))}: ${time} ms`);
+  }
+});

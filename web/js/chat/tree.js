@@ -102,27 +102,47 @@ export function titleOf(text) {
 }
 
 /**
- * Whether what was read from the browser's memory or a file is a conversation that all of the above can work on.
+ * Whether what was read from the browser's memory or a file is a conversation that the page can show and go on with.
  */
 export function isSound(conversation) {
-  const { id, nodes, roots, chosen } = conversation ?? {};
-  if (typeof id !== "string" || !Array.isArray(roots) || typeof nodes !== "object" || nodes === null) return false;
+  const { nodes, roots, chosen } = conversation ?? {};
+  if (typeof nodes !== "object" || nodes === null || !Array.isArray(roots)) return false;
+  if (!["id", "title", "system", "tools"].every((name) => typeof conversation[name] === "string")) return false;
+  if (!["created", "updated"].every((name) => Number.isFinite(conversation[name]))) return false;
+  const count = Object.keys(nodes).length;
   let reached = 0;
-  const check = (among, shown, parent) =>
-    Array.isArray(among) &&
-    (shown === null ? among.length === 0 : among.includes(shown)) &&
-    among.every((child) => {
+  // A list instead of recursion: long conversations are deep.
+  const places = [{ among: roots, shown: chosen, parent: null }];
+  while (places.length) {
+    const { among, shown, parent } = places.pop();
+    if (!Array.isArray(among) || !(shown === null ? among.length === 0 : among.includes(shown))) return false;
+    for (const child of among) {
       const node = Object.hasOwn(nodes, child) ? nodes[child] : null;
       reached += 1;
-      return (
-        reached <= Object.keys(nodes).length &&
-        node?.id === child &&
-        node.parent === parent &&
-        typeof node.role === "string" &&
-        check(node.children, node.chosen, child)
-      );
-    });
-  return check(roots, chosen, null) && reached === Object.keys(nodes).length;
+      if (reached > count || node?.id !== child || node.parent !== parent || !isMessage(node)) return false;
+      places.push({ among: node.children, shown: node.chosen, parent: child });
+    }
+  }
+  return reached === count;
+}
+
+function isMessage(node) {
+  const areTexts = (...texts) => texts.every((text) => typeof text === "string");
+  if ("roots" in node) return false;
+  if (node.role === "tool") return areTexts(node.content, node.call, node.name);
+  if (node.role === "user") return areTexts(node.content) || (Array.isArray(node.content) && node.content.every(isPart));
+  const isCall = (call) => areTexts(call?.id, call?.name, call?.arguments);
+  return (
+    node.role === "assistant" &&
+    areTexts(node.content, node.reasoning, node.state) &&
+    Array.isArray(node.calls) &&
+    node.calls.every(isCall)
+  );
+}
+
+function isPart(part) {
+  if (part?.type === "text") return typeof part.text === "string";
+  return part?.type === "image_url" && typeof part.image_url?.url === "string";
 }
 
 function placeOf(conversation, parent) {

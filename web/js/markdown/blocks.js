@@ -6,7 +6,7 @@ import { inline } from "./inline.js";
 import { formula } from "./math.js";
 import { readTable } from "./table.js";
 
-const HEADING = /^ {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$/;
+const HEADING = /^ {0,3}(#{1,6})(?:[ \t](.*))?$/s;
 const RULE = /^ {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$/;
 const FENCE = /^([ \t]*)(`{3,}(?=[^`]*$)|~{3,})[ \t]*(.*)$/;
 const QUOTE = /^ {0,3}>[ ]?/;
@@ -14,6 +14,8 @@ const ITEM = /^([ \t]*)([-*+]|\d{1,9}[.)])(?:([ \t]+)|$)/;
 const UNDERLINE = /^ {0,3}(=+|-+)[ \t]*$/;
 /** A formula on lines of its own. */
 const FORMULA = /^[ \t]*(\$\$|\\\[)(.*)$/;
+/** In lines: further no end of one is looked for. */
+const LONGEST_FORMULA = 200;
 const DEEPEST = 16;
 
 /**
@@ -54,12 +56,19 @@ function parse(lines, depth) {
 function block(lines, at, depth) {
   const line = lines[at];
   const heading = HEADING.exec(line);
-  if (heading) return { node: { tag: `h${heading[1].length}`, kids: inline(heading[2] ?? "") }, end: at + 1 };
+  if (heading) return { node: { tag: `h${heading[1].length}`, kids: inline(titleOf(heading[2] ?? "")) }, end: at + 1 };
   if (FENCE.test(line)) return fenced(lines, at);
   if (RULE.test(line)) return { node: { tag: "hr", kids: [] }, end: at + 1 };
   if (depth < DEEPEST && QUOTE.test(line)) return quote(lines, at, depth);
   if (depth < DEEPEST && ITEM.test(line)) return list(lines, at, depth);
   return readTable(lines, at) ?? formulaBlock(lines, at) ?? paragraph(lines, at);
+}
+
+/** A heading's text, without the marks that some put behind it as well. */
+function titleOf(text) {
+  const title = text.trim();
+  const bare = title.replace(/#+$/, "");
+  return bare === "" || /[ \t]$/.test(bare) ? bare.trim() : title;
 }
 
 function formulaBlock(lines, at) {
@@ -70,7 +79,7 @@ function formulaBlock(lines, at) {
   let end = at;
   while (!text.at(-1).includes(close)) {
     end += 1;
-    if (end >= lines.length || !lines[end].trim()) return null;
+    if (end >= lines.length || end - at > LONGEST_FORMULA || !lines[end].trim()) return null;
     text.push(lines[end]);
   }
   // What stands behind it makes it part of a paragraph.
@@ -149,7 +158,13 @@ function readItem(lines, at, found, base) {
   const [mark] = found;
   const gap = found[3] ?? " ";
   const indent = mark.length - gap.length + (gap.length > 4 ? 1 : gap.length);
-  const inner = [lines[at].slice(indent)];
+  const inner = [];
+  const fence = new Fence();
+  const push = (line) => {
+    inner.push(line);
+    fence.pass(line);
+  };
+  push(lines[at].slice(indent));
   let isLoose = false;
   let end = at + 1;
   while (end < lines.length) {
@@ -162,31 +177,35 @@ function readItem(lines, at, found, base) {
         (ITEM.test(lines[next]) && width(lines[next]) < base + 2)
       )
         break;
-      isLoose ||= !ITEM.test(lines[next]) && !isFenced(inner);
+      isLoose ||= !ITEM.test(lines[next]) && !fence.isOpen;
       while (end < next) {
-        inner.push("");
+        push("");
         end += 1;
       }
       continue;
     }
     const isOwn = width(line) >= Math.min(indent, base + 2);
-    if (!isOwn && (begins(line) || lines[end - 1].trim() === "") && !isFenced(inner)) break;
-    inner.push(isOwn ? line.slice(Math.min(indent, width(line))) : line.trimStart());
+    if (!isOwn && (begins(line) || lines[end - 1].trim() === "") && !fence.isOpen) break;
+    push(isOwn ? line.slice(Math.min(indent, width(line))) : line.trimStart());
     end += 1;
   }
   return { lines: inner, isLoose, end };
 }
 
-/** Whether lines end inside a fence. */
-function isFenced(lines) {
-  let open = null;
-  for (const line of lines) {
+/** Follows lines, and knows whether they are inside a fence. */
+class Fence {
+  #open = null;
+
+  pass(line) {
     const fence = FENCE.exec(line)?.[2];
-    if (!fence) continue;
-    if (open === null) open = fence;
-    else if (fence.startsWith(open)) open = null;
+    if (!fence) return;
+    if (this.#open === null) this.#open = fence;
+    else if (fence.startsWith(this.#open)) this.#open = null;
   }
-  return open !== null;
+
+  get isOpen() {
+    return this.#open !== null;
+  }
 }
 
 function itemNode(lines, isLoose, depth) {

@@ -11,6 +11,9 @@ const WORD = /[\p{L}\p{N}]/u;
 const SPACE = /\s/u;
 const BARE_LINK = /^https?:\/\/[^\s<>"'`]*[^\s<>"'`.,;:!?)\]}*_~]/i;
 const LONGEST_NESTING = 24;
+const LONGEST_LABEL = 2000;
+/** Further than this no end of a formula is looked for. */
+const LONGEST_FORMULA = 4000;
 
 /**
  * @param {string} text
@@ -19,6 +22,9 @@ const LONGEST_NESTING = 24;
 export function inline(text, depth = 0) {
   const tokens = [];
   let plain = "";
+  let pairs = null;
+  // Found once for the whole text: a model that loops writes thousands of brackets.
+  const closings = () => (pairs ??= pairsOf(text));
   const flush = () => {
     if (plain) tokens.push(plain);
     plain = "";
@@ -30,7 +36,7 @@ export function inline(text, depth = 0) {
   let at = 0;
   while (at < text.length) {
     const char = text[at];
-    const taken = SPECIAL.has(char) ? special(text, at, depth) : null;
+    const taken = SPECIAL.has(char) ? special(text, at, depth, closings) : null;
     if (taken) {
       if (typeof taken.node === "string") plain += taken.node;
       else put(taken.node);
@@ -47,7 +53,7 @@ export function inline(text, depth = 0) {
 const SPECIAL = new Set("\\`*_~[!<\n$hH");
 
 /** What begins at a place: {node, end}, or null if the character stands for itself. */
-function special(text, at, depth) {
+function special(text, at, depth, closings) {
   switch (text[at]) {
     case "\\":
       return math(text, at, "\\(", "\\)", false) ?? math(text, at, "\\[", "\\]", true) ?? escape(text, at);
@@ -60,9 +66,9 @@ function special(text, at, depth) {
     case "$":
       return math(text, at, "$$", "$$", true) ?? dollars(text, at);
     case "!":
-      return text[at + 1] === "[" ? link(text, at + 1, depth) : null;
+      return text[at + 1] === "[" ? link(text, at + 1, depth, closings) : null;
     case "[":
-      return link(text, at, depth);
+      return link(text, at, depth, closings);
     case "<":
       return angle(text, at);
     case "\n":
@@ -99,9 +105,10 @@ function skip(text, at, char) {
 
 function math(text, at, open, end, isBlock) {
   if (!text.startsWith(open, at)) return null;
-  const close = text.indexOf(end, at + open.length);
-  if (close < at + open.length + 1) return null;
-  return { node: formula(text.slice(at + open.length, close), isBlock), end: close + end.length };
+  const inner = text.slice(at + open.length, at + LONGEST_FORMULA);
+  const length = inner.indexOf(end);
+  if (length < 1) return null;
+  return { node: formula(inner.slice(0, length), isBlock), end: at + open.length + length + end.length };
 }
 
 /** `$x_1$`, but not the prices in `from $5 to $6`. */
@@ -110,9 +117,9 @@ function dollars(text, at) {
   return found && { node: formula(found[1], false), end: at + found[0].length };
 }
 
-function link(text, at, depth) {
-  const close = depth < LONGEST_NESTING ? closing(text, at) : -1;
-  if (close < 0 || text[close + 1] !== "(") return null;
+function link(text, at, depth, closings) {
+  const close = depth < LONGEST_NESTING ? closings().get(at) : undefined;
+  if (close === undefined || close - at > LONGEST_LABEL || text[close + 1] !== "(") return null;
   const target = /^\(\s*(?:<([^<>\n]*)>|((?:[^\s()\\]|\\.|\([^\s()]*\))*))(?:\s+(?:"[^"]*"|'[^']*'))?\s*\)/.exec(
     text.slice(close + 1, close + 2100),
   );
@@ -127,20 +134,17 @@ function link(text, at, depth) {
   return { node: anchor(address, kids.length || !isImage ? kids : [address]), end };
 }
 
-/** Where the bracket that opens at a place is closed, or -1. */
-function closing(text, at) {
-  let open = 0;
-  const last = Math.min(text.length, at + 2000);
-  for (let i = at; i < last; i += 1) {
+/** Where each bracket that opens is closed. */
+function pairsOf(text) {
+  const pairs = new Map();
+  const open = [];
+  for (let i = 0; i < text.length; i += 1) {
     if (text[i] === "\\") i += 1;
     else if (text[i] === "`") i = code(text, i).end - 1;
-    else if (text[i] === "[") open += 1;
-    else if (text[i] === "]") {
-      open -= 1;
-      if (open === 0) return i;
-    }
+    else if (text[i] === "[") open.push(i);
+    else if (text[i] === "]" && open.length) pairs.set(open.pop(), i);
   }
-  return -1;
+  return pairs;
 }
 
 function angle(text, at) {

@@ -44,7 +44,13 @@ class Kept {
   /** Tells of what other tabs change: the id, and the conversation or null. */
   onChange(tell) {
     this.#others.onmessage = async ({ data: id }) => {
-      const found = await done(this.#table("readonly").get(id));
+      let found;
+      try {
+        found = await done(this.#table("readonly").get(id));
+      } catch {
+        // A newer page has taken the database over: what is here stays as it is.
+        return;
+      }
       tell(id, found && isSound(found) ? found : null);
     };
   }

@@ -1,5 +1,6 @@
 // The list of conversations.
 
+import { textOf } from "../chat/tree.js";
 import { button, iconButton } from "./button.js";
 import { h } from "./h.js";
 import { icon, mark } from "./icons.js";
@@ -157,7 +158,7 @@ export class Sidebar {
 }
 
 function matches(conversation, wanted) {
-  const texts = Object.values(conversation.nodes).map((node) => (typeof node.content === "string" ? node.content : ""));
+  const texts = Object.values(conversation.nodes).map(textOf);
   return [conversation.title, ...texts].some((text) => text.toLowerCase().includes(wanted));
 }
 

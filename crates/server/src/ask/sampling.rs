@@ -1,5 +1,6 @@
 //! How a client wants tokens chosen: explicit values over a preset.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::SamplerSettings;
@@ -11,6 +12,11 @@ use text::Tokenizer;
 use crate::error::ApiError;
 use crate::model::ClientSampling;
 use crate::random;
+
+/// The most breakers of a request, and bytes of one: each is looked for in every token of the vocabulary, and
+/// after each token of the answer.
+const MOST_BREAKERS: usize = 64;
+const LONGEST_BREAKER: usize = 256;
 
 /// The sampler's values that a request names, as all dialects spell them. What is `null` or missing
 /// is left to the preset.
@@ -113,7 +119,7 @@ impl SamplingAsk {
             presence_penalty: self.presence_penalty.unwrap_or(base.presence_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(base.frequency_penalty),
             penalty_window: window(self.repeat_last_n, base.penalty_window),
-            dry: self.dry(&base.dry, tokenizer),
+            dry: self.dry(&base.dry, tokenizer)?,
             logit_bias: match &self.logit_bias {
                 Some(bias) => biases(bias)?,
                 None => base.logit_bias.clone(),
@@ -136,7 +142,16 @@ impl SamplingAsk {
         Ok(settings)
     }
 
-    fn dry(&self, base: &Dry, tokenizer: &Tokenizer) -> Dry {
+    fn dry(&self, base: &Dry, tokenizer: &Tokenizer) -> Result<Dry, ApiError> {
+        let texts = self.dry_sequence_breakers.as_deref().unwrap_or_default();
+        if texts.len() > MOST_BREAKERS || texts.iter().any(|text| text.len() > LONGEST_BREAKER) {
+            let why = format!(
+                "there are {} breakers; expected at most {MOST_BREAKERS}, of at most \
+                 {LONGEST_BREAKER} bytes each",
+                texts.len()
+            );
+            return Err(ApiError::bad("dry_sequence_breakers", why));
+        }
         let multiplier = self.dry_multiplier.unwrap_or(base.multiplier);
         // Looking for breakers goes through the whole vocabulary.
         let breakers = match &self.dry_sequence_breakers {
@@ -145,13 +160,13 @@ impl SamplingAsk {
             None if base.multiplier == 0.0 => Arc::new(DryBreakers::usual(tokenizer)),
             None => Arc::clone(&base.breakers),
         };
-        Dry {
+        Ok(Dry {
             multiplier,
             base: self.dry_base.unwrap_or(base.base),
             allowed_length: self.dry_allowed_length.unwrap_or(base.allowed_length),
             window: window(self.dry_penalty_last_n, base.window),
             breakers,
-        }
+        })
     }
 }
 
@@ -170,7 +185,8 @@ fn stages(names: &[String]) -> Result<Vec<Stage>, ApiError> {
     names.iter().map(stage).collect()
 }
 
-/// `{"123": -5}` or `[[123, -5], [7, false]]`, where `false` forbids a token.
+/// `{"123": -5}` or `[[123, -5], [7, false]]`, where `false` forbids a token. Of several for a token the last
+/// counts, so that there are no more than tokens.
 fn biases(bias: &Value) -> Result<Vec<(u32, f32)>, ApiError> {
     let bad = || {
         let why = "expected an object such as {\"123\": -5}, or a list of pairs [id, bias]";
@@ -185,7 +201,8 @@ fn biases(bias: &Value) -> Result<Vec<(u32, f32)>, ApiError> {
         Value::Object(entries) => entries
             .iter()
             .map(|(id, bias)| Some((id.parse().ok()?, value(bias)?)))
-            .collect::<Option<_>>()
+            .collect::<Option<BTreeMap<_, _>>>()
+            .map(Vec::from_iter)
             .ok_or_else(bad),
         Value::Array(pairs) => pairs
             .iter()
@@ -193,7 +210,8 @@ fn biases(bias: &Value) -> Result<Vec<(u32, f32)>, ApiError> {
                 let id = pair.get(0)?.as_u64()?;
                 Some((u32::try_from(id).ok()?, value(pair.get(1)?)?))
             })
-            .collect::<Option<_>>()
+            .collect::<Option<BTreeMap<_, _>>>()
+            .map(Vec::from_iter)
             .ok_or_else(bad),
         _ => Err(bad()),
     }
@@ -230,11 +248,11 @@ mod tests {
         };
         check(
             json!({"12": -5, "3": 0.5}),
-            Some(vec![(12, -5.0), (3, 0.5)]),
+            Some(vec![(3, 0.5), (12, -5.0)]),
         );
         check(
-            json!([[12, -5], [3, false]]),
-            Some(vec![(12, -5.0), (3, f32::NEG_INFINITY)]),
+            json!([[12, 1], [3, false], [12, -5]]),
+            Some(vec![(3, f32::NEG_INFINITY), (12, -5.0)]),
         );
         check(json!({}), Some(Vec::new()));
         check(json!({"a": 1}), None);

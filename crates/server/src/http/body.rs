@@ -13,17 +13,23 @@ use tokio::time::timeout;
 use crate::app::App;
 use crate::error::{ApiError, ErrorKind};
 
+/// Bodies of so many bytes take milliseconds to be parsed, for which connections do not wait.
+const LARGE: usize = 256 << 10;
+
 /// A JSON body, whatever content type it claims: many clients claim none.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         let whole = app.config().body_time;
         let bytes = timeout(whole, Bytes::from_request(request, app)).await;
         let bytes = bytes.map_err(|_| late(whole))?.map_err(unread)?;
-        parse(&bytes).map(Self)
+        if bytes.len() < LARGE {
+            return parse(&bytes).map(Self);
+        }
+        app.aside(move || parse(&bytes).map(Self)).await?
     }
 }
 

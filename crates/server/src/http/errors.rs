@@ -1,14 +1,18 @@
 //! Errors as responses, in the form that a path's clients read.
 
+use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorKind};
 use crate::{anthropic, ollama, openai};
+
+/// The most bytes of what the router says.
+const LONGEST_WORDS: usize = 4096;
 
 impl IntoResponse for ApiError {
     /// Without a body yet: `write` knows the path.
@@ -26,8 +30,10 @@ impl IntoResponse for ApiError {
 pub(super) async fn write(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let mut response = next.run(request).await;
-    let Some(error) = response.extensions_mut().remove::<ApiError>() else {
-        return response;
+    let (error, response) = match response.extensions_mut().remove::<ApiError>() {
+        Some(error) => (error, response),
+        None if is_plain_refusal(&response) => plain_refusal(response).await,
+        None => return response,
     };
     // Not the message: it may quote what the client wrote.
     tracing::info!("refused: {:?}", error.kind);
@@ -41,6 +47,22 @@ pub(super) async fn write(request: Request, next: Next) -> Response {
             .insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     Response::from_parts(parts, body.to_string().into())
+}
+
+/// Whether the router itself refused something, in words: an address that cannot be read.
+fn is_plain_refusal(response: &Response) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE);
+    let is_plain = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    response.status() == StatusCode::BAD_REQUEST && is_plain
+}
+
+async fn plain_refusal(response: Response) -> (ApiError, Response) {
+    let (mut parts, body) = response.into_parts();
+    parts.headers.remove(CONTENT_LENGTH);
+    let words = to_bytes(body, LONGEST_WORDS).await.unwrap_or_default();
+    let words = String::from_utf8_lossy(&words).into_owned();
+    let error = ApiError::new(ErrorKind::BadRequest, words);
+    (error, Response::from_parts(parts, Body::empty()))
 }
 
 fn body_for(path: &str, error: &ApiError) -> Value {

@@ -99,12 +99,13 @@ pub(crate) async fn detokenize(
     JsonBody(body): JsonBody<DetokenizeBody>,
 ) -> Result<Json<Value>, ApiError> {
     let lease = app.lease(body.model.as_deref()).await?;
-    let decoded = lease
-        .model()
-        .tokenizer()
-        .decode(&body.tokens, Decode::Everything);
-    let text = decoded.map_err(|error| ApiError::bad("tokens", error.to_string()))?;
-    Ok(Json(json!({"content": text, "prompt": text})))
+    let model = Arc::clone(lease.model());
+    let work = move || {
+        let decoded = model.tokenizer().decode(&body.tokens, Decode::Everything);
+        let text = decoded.map_err(|error| ApiError::bad("tokens", error.to_string()))?;
+        Ok(Json(json!({"content": text, "prompt": text})))
+    };
+    app.aside(work).await?
 }
 
 /// `/apply-template`: the prompt of a chat, without answering it.

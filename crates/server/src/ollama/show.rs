@@ -13,6 +13,9 @@ use crate::error::ApiError;
 use crate::http::JsonBody;
 use crate::models::{Offer, Profile, Status};
 
+/// Seconds until a model expires that stays until it has to leave.
+const FAR_AWAY: u64 = 10 * 365 * 86_400;
+
 /// `/api/version`: one that its clients take for new enough.
 pub(crate) async fn version() -> Json<Value> {
     Json(json!({"version": "0.14.0", "server": concat!("tidemill ", env!("CARGO_PKG_VERSION"))}))
@@ -32,9 +35,9 @@ pub(crate) async fn running(State(app): State<Arc<App>>) -> Json<Value> {
         if !matches!(app.models().status(number), Status::Loaded { .. }) {
             continue;
         }
-        // One that stays until it has to leave gets a time that is far away.
         let expires = app.models().expires_in(number);
-        let expires = app::now() + expires.map_or(10 * 365 * 86_400, |time| time.as_secs());
+        let expires = expires.map_or(FAR_AWAY, |time| time.as_secs().min(FAR_AWAY));
+        let expires = app::now() + expires;
         for mut model in listed(&app, offer) {
             model["size_vram"] = json!(0);
             model["context_length"] = json!(offer.facts.context);

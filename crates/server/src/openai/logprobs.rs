@@ -9,6 +9,11 @@ const NEVER: f32 = -9999.0;
 
 /// The `logprobs` of a choice or of a piece of one.
 pub(super) fn of_chat(tokens: &[TokenLogprob]) -> Value {
+    json!({"content": listed(tokens), "refusal": null})
+}
+
+/// The same without what is around it.
+pub(super) fn listed(tokens: &[TokenLogprob]) -> Vec<Value> {
     let token = |token: &TokenLogprob| {
         let top = token
             .top
@@ -19,8 +24,7 @@ pub(super) fn of_chat(tokens: &[TokenLogprob]) -> Value {
         entry["top_logprobs"] = Value::Array(top);
         entry
     };
-    let tokens: Vec<Value> = tokens.iter().map(token).collect();
-    json!({"content": tokens, "refusal": null})
+    tokens.iter().map(token).collect()
 }
 
 fn one(bytes: &[u8], logprob: f32) -> Value {

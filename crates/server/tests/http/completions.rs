@@ -152,3 +152,19 @@ fn gaps_are_filled() {
         400
     );
 }
+
+#[test]
+fn an_empty_suffix_is_none() {
+    let server = Server::start();
+    let ask = |suffix: Value| {
+        let body = json!({
+            "prompt": "Tell a story.", "max_tokens": 8, "temperature": 0, "suffix": suffix,
+        });
+        let answer = post(server.address, "/v1/completions", &body).ok();
+        (
+            answer["choices"][0]["text"].clone(),
+            answer["usage"]["prompt_tokens"].clone(),
+        )
+    };
+    assert_eq!(ask(json!("")), ask(Value::Null));
+}

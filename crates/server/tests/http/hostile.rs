@@ -74,6 +74,13 @@ fn nonsense_is_refused_and_nobody_is_harmed() {
         with("top_logprobs", json!(100_000)),
         "too many log-probabilities",
     );
+    let breakers = |list: Vec<String>| {
+        let mut body = with("dry_multiplier", json!(0.8));
+        body["dry_sequence_breakers"] = json!(list);
+        body
+    };
+    bad(breakers(vec!["x".to_owned(); 1000]), "too many breakers");
+    bad(breakers(vec!["x".repeat(1000)]), "too long a breaker");
     bad(with("n", json!(0)), "no answers");
     bad(with("n", json!(1_000_000_000)), "too many answers");
     bad(
@@ -103,6 +110,11 @@ fn nonsense_is_refused_and_nobody_is_harmed() {
         "a reserved variable",
     );
     works(&server);
+    for path in ["/props?model=a&model=b", "/v1/models/%ff"] {
+        let reply = get(server.address, path);
+        assert_eq!(reply.status, 400, "{path}");
+        assert!(reply.json()["error"]["message"].is_string(), "{path}");
+    }
     assert_eq!(get(server.address, "/nowhere").status, 404);
     assert_eq!(get(server.address, CHAT).status, 405);
     assert_eq!(

@@ -151,3 +151,21 @@ fn nonsense_is_refused() {
     check(json!({"input": "x", "previous_response_id": "resp_1"}));
     check(json!({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}));
 }
+
+#[test]
+fn likelihoods_are_told_where_they_are_asked_for() {
+    let server = Server::start();
+    let mut body = ask("Who are you?");
+    let part = |response: &Value| response["output"][0]["content"][0].clone();
+    assert_eq!(part(&both(&server, &body))["logprobs"], json!([]));
+    body["top_logprobs"] = json!(2);
+    body["temperature"] = json!(0);
+    let part = part(&both(&server, &body));
+    let tokens = part["logprobs"].as_array().unwrap();
+    let texts = tokens.iter().map(|token| token["token"].as_str().unwrap());
+    assert_eq!(texts.collect::<String>(), part["text"].as_str().unwrap());
+    for token in tokens {
+        assert!(token["logprob"].as_f64().unwrap() <= 0.0, "{token}");
+        assert_eq!(token["top_logprobs"].as_array().unwrap().len(), 2);
+    }
+}

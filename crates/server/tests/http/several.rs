@@ -343,8 +343,14 @@ fn what_nobody_uses_is_unloaded() {
     post(server.address, "/api/chat", &chat).ok();
     std::thread::sleep(3 * idle);
     assert_eq!(status(&server, "one"), "loaded", "it was asked to stay");
-    let running = get(server.address, "/api/ps").ok();
-    assert_eq!(running["models"][0]["name"], "one");
+    for seconds in [json!(-1), json!(1e18), json!(1.8e19)] {
+        let stay = json!({"model": "one", "keep_alive": seconds});
+        post(server.address, "/api/generate", &stay).ok();
+        let running = get(server.address, "/api/ps").ok();
+        assert_eq!(running["models"][0]["name"], "one");
+        let expires = running["models"][0]["expires_at"].as_str().unwrap();
+        assert!(expires.starts_with("20"), "some years from now: {expires}");
+    }
     let bye = post(
         server.address,
         "/api/generate",

@@ -44,8 +44,9 @@ pub(super) struct Form {
     /// For how many of the likeliest tokens log-probabilities are told.
     pub(super) logprobs: Option<usize>,
     pub(super) echoes: bool,
-    /// The text of each prompt, and answers to each.
+    /// For each prompt its text, if that is echoed.
     pub(super) prompts: Vec<String>,
+    /// Answers to each prompt.
     pub(super) choices: usize,
 }
 
@@ -74,10 +75,15 @@ impl CompletionBody {
         };
         let fields = self.fields.read()?;
         let max_tokens = bound("max_tokens", self.max_tokens.or(Some(MAX_TOKENS)))?;
+        // Editors send an empty one where there is no gap.
+        let suffix = self.suffix.filter(|suffix| !suffix.is_empty());
         let mut asks = Vec::new();
         for prompt in prompts {
-            form.prompts.push(text_of(&prompt, model)?);
-            let prompt = match (prompt, &self.suffix) {
+            form.prompts.push(match echoes {
+                true => text_of(&prompt, model)?,
+                false => String::new(),
+            });
+            let prompt = match (prompt, &suffix) {
                 (prompt, None) => prompt,
                 (PromptAsk::Text(text), Some(suffix)) => {
                     PromptAsk::Text(fill::prompt(&text, suffix, model.tokenizer())?)

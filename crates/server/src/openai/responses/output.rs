@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::logprobs;
 use super::request::Form;
-use crate::answer::{AnswerEvent, Finish, Reason};
+use crate::answer::{AnswerEvent, Finish, Reason, TokenLogprob};
 use crate::error::ApiError;
 use crate::{app, random};
 
@@ -15,6 +16,8 @@ pub(super) struct Output {
     /// Items that are complete.
     items: Vec<Value>,
     open: Option<Open>,
+    /// Tokens whose text has not come yet, where log-probabilities were asked for.
+    tokens: Vec<TokenLogprob>,
     finish: Option<Finish>,
 }
 
@@ -24,6 +27,8 @@ struct Open {
     id: String,
     /// Thoughts, text or arguments.
     text: String,
+    /// Of a message.
+    logprobs: Vec<Value>,
     /// Of a call.
     name: String,
     call_id: String,
@@ -47,6 +52,7 @@ impl Output {
             form,
             items: Vec::new(),
             open: None,
+            tokens: Vec::new(),
             finish: None,
         }
     }
@@ -82,7 +88,11 @@ impl Output {
                     emit("response.function_call_arguments.delta", delta);
                 }
             }
-            AnswerEvent::CallEnd { .. } => self.close("completed", emit),
+            AnswerEvent::CallEnd { .. } => {
+                self.tokens.clear();
+                self.close("completed", emit);
+            }
+            AnswerEvent::Token { logprob, .. } => self.tokens.push(logprob),
             AnswerEvent::Finished { finish, .. } => {
                 let status = status_of(&finish);
                 self.close(status, emit);
@@ -98,13 +108,15 @@ impl Output {
             self.begin(Open::new(kind), emit);
         }
         let index = self.items.len();
+        let logprobs = logprobs::listed(&std::mem::take(&mut self.tokens));
         if let Some(open) = &mut self.open {
             open.text.push_str(text);
             let mut fields = json!({
                 "item_id": open.id, "output_index": index, "content_index": 0, "delta": text,
             });
             if kind == Kind::Message {
-                fields["logprobs"] = json!([]);
+                fields["logprobs"] = json!(logprobs);
+                open.logprobs.extend(logprobs);
             }
             emit(delta, fields);
         }
@@ -143,7 +155,7 @@ impl Output {
             ),
             Kind::Message => emit(
                 "response.output_text.done",
-                with(json!({"content_index": 0, "text": open.text, "logprobs": []})),
+                with(json!({"content_index": 0, "text": open.text, "logprobs": open.logprobs})),
             ),
             Kind::Reasoning => emit(
                 "response.reasoning_text.done",
@@ -211,6 +223,7 @@ impl Open {
             kind,
             id: random::id(prefix),
             text: String::new(),
+            logprobs: Vec::new(),
             name: String::new(),
             call_id: String::new(),
         }
@@ -220,7 +233,8 @@ impl Open {
         match self.kind {
             Kind::Reasoning => json!({"type": "reasoning_text", "text": self.text}),
             Kind::Message | Kind::Call => json!({
-                "type": "output_text", "text": self.text, "annotations": [], "logprobs": [],
+                "type": "output_text", "text": self.text, "annotations": [],
+                "logprobs": self.logprobs,
             }),
         }
     }
