@@ -1,6 +1,6 @@
 //! The kernels for 64-bit ARM, on the machine that qemu emulates.
 //!
-//! Shows that they are right, not that they are fast. Needs the target's standard library, which
+//! Lints them, and shows that they are right, not that they are fast. Needs the target's standard library, which
 //! rustup has, and a linker and qemu, which are the system's packages; skipped where they cannot be
 //! had.
 
@@ -41,6 +41,16 @@ pub(crate) fn run() -> Result<Outcome> {
             PACKAGES.join(", ")
         )));
     };
+    // The lints need no linker: what only this target compiles, no other check reads.
+    let lints = [
+        "clippy",
+        "--locked",
+        "--target",
+        TARGET,
+        "-p",
+        "tidemill-cpu",
+    ];
+    cargo::passes(cargo::command(&lints).args(["--lib", "--tests", "--", "-D", "warnings"]))?;
     let emulate = format!("{} -L {LIBRARIES} -cpu max", emulator.display());
     let variable = |name: &str| format!("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_{name}");
     cargo::passes(
