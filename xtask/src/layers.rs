@@ -54,7 +54,7 @@ const ONLY_IN: [(&[&str], &[&str]); 8] = [
     // Models are fetched before there is an engine or a server.
     (&["reqwest"], &["tidemill"]),
     (&["libc", "rustix"], &["formats", "cpu", "gpu", "tidemill"]),
-    (&["cudarc"], &["gpu"]),
+    (&["libloading"], &["gpu"]),
     (&["minijinja", "tokenizers", "regex"], &["text"]),
 ];
 

@@ -1,0 +1,97 @@
+// What kernels may use of their platform: CUDA, or the CPU shim that tests compile them with.
+//
+// Everything that differs is here and nowhere else, so that a kernel reads the same on both. Loads of
+// several bytes go through `load*`, which asks for alignment: the shim checks it.
+#pragma once
+
+#ifdef TIDEMILL_SHIM
+#include "shim.h"
+#else
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define KERNEL(name, ...) extern "C" __global__ void name(__VA_ARGS__)
+// The same with the most threads a block will have, and the blocks that should fit an SM.
+#define KERNEL_OF(threads, blocks, name, ...)                                                        \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) name(__VA_ARGS__)
+// The block's shared memory: one struct a kernel.
+#define SHARED(type, name) __shared__ type name
+#define DEVICE __device__ __forceinline__
+#define TABLE __device__ const
+#define INFINITY bits_to_float(0x7f800000u)
+
+DEVICE float half_to_float(u16 bits) {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+}
+
+DEVICE u16 float_to_half(float value) {
+    u16 bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+}
+
+DEVICE int dot4(int a, int b, int sum) { return __dp4a(a, b, sum); }
+DEVICE u32 permute_bytes(u32 low, u32 high, u32 selector) { return __byte_perm(low, high, selector); }
+DEVICE float bits_to_float(u32 bits) { return __uint_as_float(bits); }
+DEVICE u32 float_to_bits(float value) { return __float_as_uint(value); }
+DEVICE float shuffle(float value, int lane, int width) {
+    return __shfl_sync(0xffffffffu, value, lane, width);
+}
+DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+DEVICE int shuffle_xor(int value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+DEVICE int shuffle(int value, int lane, int width) {
+    return __shfl_sync(0xffffffffu, value, lane, width);
+}
+DEVICE void sync_block() { __syncthreads(); }
+DEVICE void sync_warp() { __syncwarp(); }
+// Keeps values of shared memory from waiting in registers for their next use.
+DEVICE void forget_memory() { asm volatile("" ::: "memory"); }
+// The same pointer, from which the compiler works out addresses anew instead of keeping them in registers.
+template <class T>
+DEVICE T* afresh(T* pointer) {
+    asm volatile("" : "+l"(pointer));
+    return pointer;
+}
+DEVICE int add_shared(int* at, int value) { return atomicAdd(at, value); }
+
+DEVICE uint4 load16(const void* at) { return *static_cast<const uint4*>(at); }
+DEVICE uint2 load8(const void* at) { return *static_cast<const uint2*>(at); }
+DEVICE u32 load4(const void* at) { return *static_cast<const u32*>(at); }
+DEVICE u16 load2(const void* at) { return *static_cast<const u16*>(at); }
+
+#endif
+
+// Lanes of a warp.
+#define WARP 32
+
+DEVICE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+DEVICE float silu(float x) { return x * sigmoid(x); }
+DEVICE float bf16_to_float(u16 bits) { return bits_to_float(static_cast<u32>(bits) << 16); }
+
+// Rounds to nearest even; a NaN stays one.
+DEVICE u16 float_to_bf16(float value) {
+    u32 bits = float_to_bits(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<u16>(bits >> 16 | 0x40);
+    return static_cast<u16>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+// The sum over a warp, in every lane. Its order is fixed.
+DEVICE float warp_sum(float value) {
+    for (int mask = WARP / 2; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
+    return value;
+}
+
+DEVICE float warp_max(float value) {
+    for (int mask = WARP / 2; mask > 0; mask /= 2) value = fmaxf(value, shuffle_xor(value, mask));
+    return value;
+}
+
+template <class T>
+DEVICE T smaller(T a, T b) { return a < b ? a : b; }
+template <class T>
+DEVICE T larger(T a, T b) { return a > b ? a : b; }

@@ -1,0 +1,113 @@
+//! The functions of the driver library that are used, by their names.
+//!
+//! The library is opened when the program runs, so that one program serves machines with and without it.
+
+use std::ffi::{c_char, c_void};
+use std::path::Path;
+
+use libloading::Library;
+
+use super::Address;
+use crate::error::GpuError;
+
+type Pointer = *mut c_void;
+
+/// A table of functions, and the library that has them.
+macro_rules! functions {
+    ($(#[$about:meta])* $table:ident of $what:literal { $($name:ident = $symbol:literal ($($arg:ty),*);)* }) => {
+        $(#[$about])*
+        pub(crate) struct $table {
+            $(pub(crate) $name: unsafe extern "C" fn($($arg),*) -> i32,)*
+            /// Kept open while the functions are used.
+            _library: Library,
+        }
+
+        impl $table {
+            /// Finds all functions in a library.
+            pub(crate) fn of(library: Library) -> Result<Self, GpuError> {
+                Ok(Self {
+                    $($name: {
+                        // SAFETY: the type is that of the function in NVIDIA's documentation.
+                        let found = unsafe { library.get(concat!($symbol, "\0").as_bytes()) };
+                        *found.map_err(|_| GpuError::Symbol {
+                            library: $what.into(),
+                            symbol: $symbol.into(),
+                        })?
+                    },)*
+                    _library: library,
+                })
+            }
+        }
+    };
+}
+pub(crate) use functions;
+
+functions! {
+    /// The driver's functions.
+    Api of "the NVIDIA driver" {
+        init = "cuInit" (u32);
+        error_string = "cuGetErrorString" (i32, *mut *const c_char);
+        driver_version = "cuDriverGetVersion" (*mut i32);
+        device_count = "cuDeviceGetCount" (*mut i32);
+        device = "cuDeviceGet" (*mut i32, i32);
+        device_name = "cuDeviceGetName" (*mut c_char, i32, i32);
+        device_memory = "cuDeviceTotalMem_v2" (*mut usize, i32);
+        device_attribute = "cuDeviceGetAttribute" (*mut i32, i32, i32);
+        retain_context = "cuDevicePrimaryCtxRetain" (*mut Pointer, i32);
+        release_context = "cuDevicePrimaryCtxRelease_v2" (i32);
+        set_current_context = "cuCtxSetCurrent" (Pointer);
+        memory_info = "cuMemGetInfo_v2" (*mut usize, *mut usize);
+        allocate = "cuMemAlloc_v2" (*mut Address, usize);
+        free = "cuMemFree_v2" (Address);
+        allocate_pinned = "cuMemHostAlloc" (*mut Pointer, usize, u32);
+        free_pinned = "cuMemFreeHost" (Pointer);
+        copy_to_device = "cuMemcpyHtoDAsync_v2" (Address, *const c_void, usize, Pointer);
+        copy_to_host = "cuMemcpyDtoHAsync_v2" (Pointer, Address, usize, Pointer);
+        copy_on_device = "cuMemcpyDtoDAsync_v2" (Address, Address, usize, Pointer);
+        fill = "cuMemsetD8Async" (Address, u8, usize, Pointer);
+        create_stream = "cuStreamCreate" (*mut Pointer, u32);
+        destroy_stream = "cuStreamDestroy_v2" (Pointer);
+        synchronise_stream = "cuStreamSynchronize" (Pointer);
+        begin_capture = "cuStreamBeginCapture_v2" (Pointer, i32);
+        end_capture = "cuStreamEndCapture" (Pointer, *mut Pointer);
+        create_event = "cuEventCreate" (*mut Pointer, u32);
+        destroy_event = "cuEventDestroy_v2" (Pointer);
+        record_event = "cuEventRecord" (Pointer, Pointer);
+        synchronise_event = "cuEventSynchronize" (Pointer);
+        query_event = "cuEventQuery" (Pointer);
+        load_module = "cuModuleLoadData" (*mut Pointer, *const c_void);
+        get_function = "cuModuleGetFunction" (*mut Pointer, Pointer, *const c_char);
+        parameter_info = "cuFuncGetParamInfo" (Pointer, usize, *mut usize, *mut usize);
+        launch = "cuLaunchKernel" (Pointer, u32, u32, u32, u32, u32, u32, u32, Pointer, *mut Pointer, *mut Pointer);
+        instantiate_graph = "cuGraphInstantiateWithFlags" (*mut Pointer, Pointer, u64);
+        update_graph = "cuGraphExecUpdate_v2" (Pointer, Pointer, *mut c_void);
+        launch_graph = "cuGraphLaunch" (Pointer, Pointer);
+        destroy_ready_graph = "cuGraphExecDestroy" (Pointer);
+        destroy_graph = "cuGraphDestroy" (Pointer);
+    }
+}
+
+impl Api {
+    /// Opens the library at `path`, or the system's.
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self, GpuError> {
+        let names: &[&str] = if cfg!(windows) {
+            &["nvcuda.dll"]
+        } else {
+            &["libcuda.so.1", "libcuda.so"]
+        };
+        let paths = match path {
+            Some(path) => vec![path],
+            None => names.iter().map(Path::new).collect(),
+        };
+        let mut reason = String::new();
+        for path in paths {
+            // SAFETY: the driver's library may be opened at any time; what its initialisers do is its
+            // maker's affair.
+            match unsafe { Library::new(path) } {
+                Ok(library) => return Self::of(library),
+                Err(error) => reason = error.to_string(),
+            }
+        }
+        Err(GpuError::NoDriver { reason })
+    }
+}

@@ -1,0 +1,189 @@
+//! Memory of the device, memory of the host that it copies from and to, and the copies.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use super::{Address, Driver};
+use crate::error::GpuError;
+
+/// Memory of a device; given back when dropped, after all work that was asked for.
+pub(crate) struct Memory {
+    driver: Arc<Driver>,
+    address: Address,
+    bytes: usize,
+}
+
+impl Memory {
+    /// Where it begins.
+    pub(crate) fn address(&self) -> Address {
+        self.address
+    }
+
+    /// Its size.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The address `offset` bytes on, of which `bytes` more are inside.
+    #[track_caller]
+    pub(crate) fn part(&self, offset: usize, bytes: usize) -> Address {
+        assert!(
+            offset
+                .checked_add(bytes)
+                .is_some_and(|end| end <= self.bytes),
+            "{bytes} bytes at {offset} of {} on the device",
+            self.bytes
+        );
+        self.address + offset as u64
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: it was allocated by this driver and is freed once; the driver waits for work that uses it.
+        let _ = self
+            .driver
+            .call("cuMemFree", |api| unsafe { (api.free)(self.address) });
+    }
+}
+
+/// Memory of the host that the device reads and writes by itself.
+pub struct Pinned {
+    driver: Arc<Driver>,
+    start: *mut c_void,
+    bytes: usize,
+}
+
+// SAFETY: it is plain memory that this value alone owns.
+unsafe impl Send for Pinned {}
+
+impl Pinned {
+    /// Its bytes.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the driver gave as many bytes, page-aligned, and `new` zeroed them; `&mut self` is the
+        // only way to them, and copies from and to them are waited for before it comes back.
+        unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.bytes) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // SAFETY: allocated by this driver, freed once.
+        let _ = self.driver.call("cuMemFreeHost", |api| unsafe {
+            (api.free_pinned)(self.start)
+        });
+    }
+}
+
+impl Driver {
+    /// Memory whose contents are anything.
+    pub(crate) fn allocate(self: &Arc<Self>, bytes: usize) -> Result<Memory, GpuError> {
+        const OUT_OF_MEMORY: i32 = 2;
+        let bytes = bytes.max(1);
+        let mut address = 0;
+        // SAFETY: the place outlives the call.
+        let made = self.call("cuMemAlloc", |api| unsafe {
+            (api.allocate)(&raw mut address, bytes)
+        });
+        match made {
+            Ok(()) => Ok(Memory {
+                driver: Arc::clone(self),
+                address,
+                bytes,
+            }),
+            Err(GpuError::Call {
+                code: OUT_OF_MEMORY,
+                ..
+            }) => Err(GpuError::OutOfMemory {
+                bytes,
+                available: self.memory()?.0,
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Host memory that the device can reach, zeroed.
+    ///
+    /// # Errors
+    /// If the system does not have as much.
+    pub fn pinned(self: &Arc<Self>, bytes: usize) -> Result<Pinned, GpuError> {
+        const PORTABLE: u32 = 1;
+        let bytes = bytes.max(1);
+        let mut start = std::ptr::null_mut();
+        // SAFETY: the place outlives the call.
+        self.call("cuMemHostAlloc", |api| unsafe {
+            (api.allocate_pinned)(&raw mut start, bytes, PORTABLE)
+        })?;
+        // SAFETY: as many bytes were allocated.
+        unsafe { std::ptr::write_bytes(start.cast::<u8>(), 0, bytes) };
+        Ok(Pinned {
+            driver: Arc::clone(self),
+            start,
+            bytes,
+        })
+    }
+
+    /// Copies bytes to device memory. They may be changed as soon as this returns.
+    pub(crate) fn upload(&self, to: &Memory, offset: usize, bytes: &[u8]) -> Result<(), GpuError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let to = to.part(offset, bytes.len());
+        // SAFETY: both ranges exist; from memory that is not pinned the driver has copied when it returns.
+        self.call("cuMemcpyHtoDAsync", |api| unsafe {
+            (api.copy_to_device)(to, bytes.as_ptr().cast(), bytes.len(), self.stream.0)
+        })
+    }
+
+    /// Copies device memory to the host, and waits for it.
+    pub(crate) fn download(
+        &self,
+        from: &Memory,
+        offset: usize,
+        bytes: &mut [u8],
+    ) -> Result<(), GpuError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let from = from.part(offset, bytes.len());
+        // SAFETY: both ranges exist, and the copy is waited for while they are borrowed.
+        self.call("cuMemcpyDtoHAsync", |api| unsafe {
+            (api.copy_to_host)(bytes.as_mut_ptr().cast(), from, bytes.len(), self.stream.0)
+        })?;
+        self.synchronise()
+    }
+
+    /// Copies within the device.
+    pub(crate) fn copy(
+        &self,
+        (to, to_offset): (&Memory, usize),
+        (from, from_offset): (&Memory, usize),
+        bytes: usize,
+    ) -> Result<(), GpuError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (to, from) = (to.part(to_offset, bytes), from.part(from_offset, bytes));
+        // SAFETY: both ranges exist, and are given back only after all work.
+        self.call("cuMemcpyDtoDAsync", |api| unsafe {
+            (api.copy_on_device)(to, from, bytes, self.stream.0)
+        })
+    }
+
+    /// Sets device memory to zeros.
+    pub(crate) fn clear(
+        &self,
+        memory: &Memory,
+        offset: usize,
+        bytes: usize,
+    ) -> Result<(), GpuError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let at = memory.part(offset, bytes);
+        // SAFETY: the range exists, and is given back only after all work.
+        self.call("cuMemsetD8Async", |api| unsafe {
+            (api.fill)(at, 0, bytes, self.stream.0)
+        })
+    }
+}

@@ -1,0 +1,198 @@
+//! The backend: a device, its kernels and its memory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tensor::OpError;
+
+use crate::args;
+use crate::batch::BatchCache;
+use crate::driver::{Address, Driver};
+use crate::error::GpuError;
+use crate::kernels::Kernels;
+use crate::pool::{Buffer, Pool};
+use crate::tensor_on_device::{Activations, Codes};
+
+/// How a GPU is opened. The default is the system's driver, its first device, and no cache.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Which device, from 0.
+    pub ordinal: usize,
+    /// The driver library, if not the system's.
+    pub driver: Option<PathBuf>,
+    /// The compiler library, if not one that is found.
+    pub compiler: Option<PathBuf>,
+    /// Where compiled kernels are kept for the next start.
+    pub cache: Option<PathBuf>,
+}
+
+/// The op contract on a GPU.
+pub struct Gpu {
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) kernels: Kernels,
+    /// The batch of the step, on the device.
+    pub(crate) batches: BatchCache,
+}
+
+/// Values of a group, which share a scale.
+pub(crate) const GROUP: usize = 32;
+/// Lanes of a warp.
+pub(crate) const WARP: usize = 32;
+
+impl Gpu {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// If there is no driver or no such device. A missing compiler shows when a kernel is first needed,
+    /// unless [`Gpu::prepare`] is asked before.
+    pub fn open(options: Options) -> Result<Self, GpuError> {
+        let driver = Driver::open(options.driver.as_deref(), options.ordinal)?;
+        Ok(Self {
+            pool: Pool::new(Arc::clone(&driver)),
+            kernels: Kernels::new(Arc::clone(&driver), options.compiler, options.cache),
+            batches: BatchCache::default(),
+            driver,
+        })
+    }
+
+    /// The device's driver.
+    pub fn driver(&self) -> &Arc<Driver> {
+        &self.driver
+    }
+
+    /// Makes sure that kernels can be had, before anything depends on it.
+    ///
+    /// # Errors
+    /// If they cannot be compiled.
+    pub fn prepare(&self) -> Result<(), GpuError> {
+        self.kernels
+            .function("add_norm", size_of::<args::AddNorm>())
+            .map(drop)
+    }
+
+    /// Asks for a kernel to run in blocks of `threads`.
+    ///
+    /// Nothing runs where a side of the grid is 0.
+    ///
+    /// # Safety
+    /// `args` is what the kernel takes, and its addresses are of memory as large as the kernel uses, that
+    /// is given back only through the driver or the pool.
+    pub(crate) unsafe fn launch<A>(
+        &self,
+        kernel: &'static str,
+        grid: [usize; 3],
+        threads: usize,
+        args: &A,
+    ) -> Result<(), OpError> {
+        if grid.contains(&0) {
+            return Ok(());
+        }
+        let most = [i32::MAX as usize, 65_535, 65_535];
+        if grid.iter().zip(most).any(|(side, most)| *side > most) {
+            return Err(OpError::Device {
+                device: "gpu",
+                message: format!(
+                    "{kernel} over {grid:?} blocks is too much at once; use smaller steps"
+                ),
+            });
+        }
+        let function = self.kernels.function(kernel, size_of::<A>())?;
+        // SAFETY: the caller's promise; the pool and the driver give memory back after work that uses it.
+        unsafe {
+            self.driver
+                .launch(function, grid.map(|side| side as u32), threads as u32, args)?;
+        }
+        Ok(())
+    }
+
+    /// Memory of any contents.
+    pub(crate) fn take(&self, bytes: usize) -> Result<Buffer, OpError> {
+        Ok(self.pool.take(bytes)?)
+    }
+
+    /// Numbers on the device.
+    pub(crate) fn upload_numbers(&self, numbers: &[u32]) -> Result<Buffer, OpError> {
+        let buffer = self.take(size_of_val(numbers))?;
+        let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+        self.driver.upload(buffer.memory(), 0, &bytes)?;
+        Ok(buffer)
+    }
+
+    /// Uninitialised activations.
+    pub(crate) fn tensor(&self, rows: usize, cols: usize) -> Result<Activations, OpError> {
+        let bytes = rows
+            .checked_mul(cols)
+            .and_then(|values| values.checked_mul(size_of::<f32>()));
+        let Some(bytes) = bytes else {
+            return Err(OpError::Memory(format!(
+                "[{rows}, {cols}] activations are too many"
+            )));
+        };
+        Ok(Activations {
+            rows,
+            cols,
+            values: self.take(bytes)?,
+            codes: None,
+        })
+    }
+
+    /// Room for the codes of `rows` of `cols` values, if rows are whole groups.
+    pub(crate) fn codes(&self, rows: usize, cols: usize) -> Result<Option<Codes>, OpError> {
+        if !cols.is_multiple_of(GROUP) {
+            return Ok(None);
+        }
+        Ok(Some(Codes {
+            codes: self.take(rows * cols)?,
+            scales: self.take(rows * (cols / GROUP) * Codes::SCALE_BYTES)?,
+        }))
+    }
+
+    /// What a product reads: values, and their codes, which are made if no kernel has.
+    pub(crate) fn inputs(
+        &self,
+        x: &Activations,
+        needs_codes: bool,
+        made: &mut Option<Codes>,
+    ) -> Result<args::Inputs, OpError> {
+        let values = x.values.address();
+        if !needs_codes {
+            return Ok(args::Inputs {
+                values,
+                ..args::Inputs::default()
+            });
+        }
+        let codes = match &x.codes {
+            Some(codes) => codes,
+            None => {
+                let codes = self.codes(x.rows, x.cols)?.ok_or_else(|| OpError::Shape {
+                    op: "linear",
+                    expected: "whole groups of 32 values".into(),
+                    found: format!("{} columns", x.cols),
+                })?;
+                let args = args::Quantise {
+                    x: values,
+                    codes: codes.codes.address(),
+                    scales: codes.scales.address(),
+                    groups: (x.rows * x.cols / GROUP) as i32,
+                };
+                let blocks = (x.rows * x.cols / GROUP).div_ceil(32);
+                // SAFETY: the codes were made for this tensor's groups.
+                unsafe { self.launch("quantise", [blocks, 1, 1], 256, &args)? };
+                made.insert(codes)
+            }
+        };
+        Ok(args::Inputs {
+            values,
+            codes: codes.codes.address(),
+            scales: codes.scales.address(),
+        })
+    }
+}
+
+/// The addresses of codes, or null ones.
+pub(crate) fn code_addresses(codes: Option<&Codes>) -> (Address, Address) {
+    codes.map_or((0, 0), |codes| {
+        (codes.codes.address(), codes.scales.address())
+    })
+}

@@ -1,0 +1,292 @@
+//! The kernels: their sources, compiled when they are first needed and kept.
+//!
+//! A program is compiled for one architecture and for the storage types that the loaded weights have.
+//! What was compiled is kept in a folder, under the hash of all that it came from.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::driver::{Driver, Handle};
+use crate::error::GpuError;
+use crate::formats_on_device;
+use crate::nvrtc::{Compiled, Nvrtc};
+
+/// The most registers a kernel may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// Its name.
+    pub kernel: &'static str,
+    /// On any architecture. None may spill.
+    pub registers: u32,
+}
+
+/// A source file and its kernels.
+#[derive(Debug)]
+pub struct Program {
+    /// The file's name.
+    pub name: &'static str,
+    source: &'static str,
+    /// Whether it has a case for each storage type.
+    by_format: bool,
+    /// Its kernels, with what they may use.
+    pub kernels: &'static [Budget],
+}
+
+const fn budget(kernel: &'static str, registers: u32) -> Budget {
+    Budget { kernel, registers }
+}
+
+/// Every program.
+pub const PROGRAMS: &[Program] = &[
+    Program {
+        name: "linear.cu",
+        source: include_str!("../kernels/linear.cu"),
+        by_format: true,
+        kernels: &[
+            budget("linear_1", 128),
+            budget("linear_2", 128),
+            budget("linear_4", 168),
+            budget("linear_8", 168),
+        ],
+    },
+    Program {
+        name: "experts.cu",
+        source: include_str!("../kernels/experts.cu"),
+        by_format: true,
+        kernels: &[
+            budget("choose", 48),
+            budget("sort_pairs", 48),
+            budget("gate_up_1", 128),
+            budget("gate_up_8", 200),
+            budget("down_and_sum", 128),
+            budget("down", 168),
+            budget("sum_slots", 64),
+        ],
+    },
+    Program {
+        name: "rows.cu",
+        source: include_str!("../kernels/rows.cu"),
+        by_format: true,
+        kernels: &[
+            budget("embed", 128),
+            budget("select_rows", 40),
+            budget("concat", 40),
+            budget("argmax", 40),
+        ],
+    },
+    Program {
+        name: "repack.cu",
+        source: include_str!("../kernels/repack.cu"),
+        by_format: true,
+        kernels: &[budget("repack", 128)],
+    },
+    Program {
+        name: "norm.cu",
+        source: include_str!("../kernels/norm.cu"),
+        by_format: false,
+        kernels: &[
+            budget("add_norm", 64),
+            budget("gated_norm", 64),
+            budget("quantise", 40),
+        ],
+    },
+    Program {
+        name: "attention.cu",
+        source: include_str!("../kernels/attention.cu"),
+        by_format: false,
+        kernels: &[
+            budget("attention_inputs", 64),
+            budget("attention_f32", 168),
+            budget("attention_f16", 168),
+            budget("attention_bf16", 168),
+            budget("attention_q8_0", 168),
+            budget("attention_q4_0", 168),
+            budget("attention_join", 64),
+        ],
+    },
+    Program {
+        name: "delta.cu",
+        source: include_str!("../kernels/delta.cu"),
+        by_format: false,
+        kernels: &[
+            budget("causal_conv", 64),
+            budget("conv_states", 64),
+            budget("delta_rule_32", 128),
+            budget("delta_rule_128", 128),
+        ],
+    },
+];
+
+/// What programs include, but for the header that is written from `tensor`'s books.
+const HEADERS: &[(&str, &str)] = &[
+    ("batch.cuh", include_str!("../kernels/batch.cuh")),
+    ("cache.cuh", include_str!("../kernels/cache.cuh")),
+    ("compat.cuh", include_str!("../kernels/compat.cuh")),
+    ("dot.cuh", include_str!("../kernels/dot.cuh")),
+    ("formats.cuh", include_str!("../kernels/formats.cuh")),
+    ("input.cuh", include_str!("../kernels/input.cuh")),
+    ("quantised.cuh", include_str!("../kernels/quantised.cuh")),
+];
+const BOOKS: &str = "codebooks.h";
+
+/// All sources by their names, the written header among them.
+#[cfg(any(test, feature = "standin"))]
+pub(crate) fn sources() -> Vec<(&'static str, String)> {
+    let headers = HEADERS
+        .iter()
+        .map(|(name, text)| (*name, (*text).to_owned()));
+    let programs = PROGRAMS
+        .iter()
+        .map(|program| (program.name, program.source.to_owned()));
+    let all = headers.chain(programs);
+    all.chain([(BOOKS, formats_on_device::header())]).collect()
+}
+
+impl Program {
+    /// Compiles it for an architecture, with further options.
+    ///
+    /// # Errors
+    /// If it does not compile.
+    pub fn compile(
+        &self,
+        nvrtc: &Nvrtc,
+        arch: &str,
+        options: &[String],
+    ) -> Result<Compiled, GpuError> {
+        let books = formats_on_device::header();
+        let headers = [HEADERS, &[(BOOKS, books.as_str())]].concat();
+        nvrtc.compile(self.name, self.source, &headers, arch, options)
+    }
+
+    /// A number that changes with everything it is compiled from.
+    pub fn hash(&self, arch: &str, options: &[String]) -> u64 {
+        let books = formats_on_device::header();
+        let texts = HEADERS.iter().flat_map(|(name, text)| [*name, *text]);
+        let rest = [self.source, &books, arch];
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for text in texts.chain(rest).chain(options.iter().map(String::as_str)) {
+            for byte in text.bytes().chain([0]) {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+        hash
+    }
+}
+
+/// Compiled kernels of one device.
+pub(crate) struct Kernels {
+    driver: Arc<Driver>,
+    compiler: Option<PathBuf>,
+    /// Where compiled programs are kept; nowhere if none.
+    cache: Option<PathBuf>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Bit n: the storage type of number n is in use.
+    formats: u64,
+    nvrtc: Option<Nvrtc>,
+    /// By program and types.
+    modules: HashMap<(&'static str, u64), Handle>,
+    /// By kernel and types.
+    functions: HashMap<(&'static str, u64), Handle>,
+}
+
+impl Kernels {
+    pub(crate) fn new(
+        driver: Arc<Driver>,
+        compiler: Option<PathBuf>,
+        cache: Option<PathBuf>,
+    ) -> Self {
+        Self {
+            driver,
+            compiler,
+            cache,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What is kept is whole at any time.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a storage type is used, by its number.
+    pub(crate) fn use_format(&self, number: u32) {
+        self.state().formats |= 1u64.checked_shl(number).unwrap_or(0);
+    }
+
+    /// A kernel, whose argument has `args_bytes` bytes, for all storage types in use.
+    pub(crate) fn function(
+        &self,
+        kernel: &'static str,
+        args_bytes: usize,
+    ) -> Result<Handle, GpuError> {
+        let mut state = self.state();
+        let program = PROGRAMS
+            .iter()
+            .find(|program| program.kernels.iter().any(|k| k.kernel == kernel));
+        let program = program.expect("kernels are named as their programs list them");
+        let formats = if program.by_format { state.formats } else { 0 };
+        if let Some(function) = state.functions.get(&(kernel, formats)) {
+            return Ok(*function);
+        }
+        let module = match state.modules.get(&(program.name, formats)) {
+            Some(module) => *module,
+            None => {
+                let image = self.image(&mut state, program, formats)?;
+                let module = self.driver.load_module(&image)?;
+                state.modules.insert((program.name, formats), module);
+                module
+            }
+        };
+        let name = CString::new(kernel).unwrap_or_default();
+        let function = self.driver.function(module, &name, args_bytes)?;
+        state.functions.insert((kernel, formats), function);
+        Ok(function)
+    }
+
+    /// A program's machine code: kept from before, or compiled now.
+    fn image(
+        &self,
+        state: &mut State,
+        program: &Program,
+        formats: u64,
+    ) -> Result<Vec<u8>, GpuError> {
+        let arch = self.driver.device().arch();
+        let mut options = Vec::new();
+        if program.by_format {
+            options.push(format!("--define-macro=FORMATS={formats:#x}ull"));
+        }
+        let hash = program.hash(&arch, &options);
+        // Whatever compiler wrote it: what it is from is in the hash, and a driver refuses what it cannot run.
+        let file = format!("{}-{arch}-{hash:016x}.cubin", program.name);
+        let path = self.cache.as_ref().map(|folder| folder.join(file));
+        if let Some(image) = path.as_ref().and_then(|path| std::fs::read(path).ok()) {
+            return Ok(image);
+        }
+        let nvrtc = match &mut state.nvrtc {
+            Some(nvrtc) => nvrtc,
+            none => none.insert(Nvrtc::open(self.compiler.as_deref())?),
+        };
+        let image = program.compile(nvrtc, &arch, &options)?.cubin;
+        if let Some(path) = path {
+            // A cache that cannot be written costs time at the next start and nothing else.
+            let _ = keep(&path, &image);
+        }
+        Ok(image)
+    }
+}
+
+/// Writes a file that is whole whenever it is there.
+fn keep(path: &std::path::Path, image: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let part = path.with_extension(format!("{}.part", std::process::id()));
+    std::fs::write(&part, image)?;
+    std::fs::rename(part, path)
+}

@@ -1,0 +1,273 @@
+//! Weights on the device, and how they get there.
+
+use formats::DType;
+use tensor::{MlpWeights, OpError, StoredExperts, StoredMatrix};
+
+use crate::args;
+use crate::driver::Memory;
+use crate::formats_on_device::{self, Planes};
+use crate::gpu::Gpu;
+
+/// A weight `[rows, cols]`.
+pub struct Matrix {
+    pub(crate) layout: Layout,
+    pub(crate) memory: Memory,
+}
+
+/// f32 parameters.
+pub struct Vector {
+    pub(crate) len: usize,
+    pub(crate) memory: Memory,
+}
+
+/// All experts of a layer, each in one piece: gate, up, down.
+pub struct Experts {
+    pub(crate) count: usize,
+    /// Of an expert.
+    pub(crate) bytes: usize,
+    /// Layouts, and where in an expert's bytes they begin.
+    pub(crate) gate: (Layout, usize),
+    pub(crate) up: (Layout, usize),
+    pub(crate) down: (Layout, usize),
+    pub(crate) memory: Memory,
+}
+
+/// How a matrix lies in its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) dtype: DType,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    /// Offsets of the planes after the first, of a quantised type.
+    planes: [usize; 3],
+    /// Bytes of a row, padded, of a plain type.
+    row_bytes: usize,
+    pub(crate) bytes: usize,
+}
+
+/// Where planes and matrices begin, that all loads are aligned and none shares a line.
+const ALIGNMENT: usize = 256;
+/// Bytes that are brought to the device at a time.
+const STAGE: usize = 32 << 20;
+
+impl Layout {
+    fn new(stored: &StoredMatrix) -> Option<Self> {
+        let (rows, cols) = (stored.rows(), stored.cols());
+        let dtype = formats_on_device::on_device(stored.dtype());
+        // Kernels count both in i32.
+        i32::try_from(rows).and(i32::try_from(cols)).ok()?;
+        let mut layout = Self {
+            dtype,
+            rows,
+            cols,
+            planes: [0; 3],
+            row_bytes: 0,
+            bytes: 0,
+        };
+        match formats_on_device::planes(dtype) {
+            Some(Planes(per_eight)) => {
+                let mut end = 0usize;
+                for (index, bytes) in per_eight.into_iter().enumerate() {
+                    if index > 0 {
+                        layout.planes[index - 1] = end;
+                    }
+                    let plane = rows.checked_mul(cols / 32 * bytes / 8)?;
+                    end = end
+                        .checked_add(plane)?
+                        .checked_next_multiple_of(ALIGNMENT)?;
+                }
+                layout.bytes = end;
+            }
+            None => {
+                layout.row_bytes = dtype.row_bytes(cols)?.next_multiple_of(16);
+                let bytes = rows.checked_mul(layout.row_bytes)?;
+                layout.bytes = bytes.checked_next_multiple_of(ALIGNMENT)?;
+            }
+        }
+        Some(layout)
+    }
+
+    /// Whether products read codes of activations.
+    pub(crate) fn is_quantised(&self) -> bool {
+        self.row_bytes == 0
+    }
+
+    /// As kernels take it, beginning `offset` bytes into a memory.
+    pub(crate) fn args(&self, memory: &Memory, offset: usize) -> args::Matrix {
+        args::Matrix {
+            codes: memory.part(offset, self.bytes),
+            high: self.planes[0] as u64,
+            scales: self.planes[1] as u64,
+            blocks: self.planes[2] as u64,
+            rows: self.rows as i32,
+            cols: self.cols as i32,
+            format: formats_on_device::number(self.dtype) as i32,
+            row_bytes: self.row_bytes as i32,
+        }
+    }
+}
+
+impl Matrix {
+    pub(crate) fn args(&self) -> args::Matrix {
+        self.layout.args(&self.memory, 0)
+    }
+
+    /// Outputs of `y = W x`.
+    pub fn rows(&self) -> usize {
+        self.layout.rows
+    }
+
+    /// Inputs of `y = W x`.
+    pub fn cols(&self) -> usize {
+        self.layout.cols
+    }
+
+    /// The device's memory that it takes.
+    pub fn bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+}
+
+fn too_large(stored: &StoredMatrix) -> OpError {
+    OpError::Memory(format!(
+        "tensor {}: [{}, {}] is too large for a GPU",
+        stored.name,
+        stored.rows(),
+        stored.cols()
+    ))
+}
+
+impl Gpu {
+    pub(crate) fn matrix(&self, stored: &StoredMatrix) -> Result<Matrix, OpError> {
+        let layout = Layout::new(stored).ok_or_else(|| too_large(stored))?;
+        let memory = self.driver.allocate(layout.bytes)?;
+        self.bring(stored, &layout, &memory, 0)?;
+        Ok(Matrix { layout, memory })
+    }
+
+    pub(crate) fn vector(&self, values: &[f32]) -> Result<Vector, OpError> {
+        let memory = self.driver.allocate(size_of_val(values))?;
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        self.driver.upload(&memory, 0, &bytes)?;
+        Ok(Vector {
+            len: values.len(),
+            memory,
+        })
+    }
+
+    pub(crate) fn layer_experts(&self, stored: &StoredExperts) -> Result<Experts, OpError> {
+        let shape = |expected: &str, found: String| OpError::Shape {
+            op: "experts",
+            expected: expected.into(),
+            found,
+        };
+        let Some(first) = stored.experts.first() else {
+            return Err(shape("at least one expert", "none".into()));
+        };
+        let layouts = |expert: &MlpWeights<StoredMatrix>| -> Result<[Layout; 3], OpError> {
+            let layout = |stored| Layout::new(stored).ok_or_else(|| too_large(stored));
+            Ok([
+                layout(&expert.gate)?,
+                layout(&expert.up)?,
+                layout(&expert.down)?,
+            ])
+        };
+        let [gate, up, down] = layouts(first)?;
+        let bytes = gate.bytes + up.bytes + down.bytes;
+        let count = stored.experts.len();
+        let all = bytes
+            .checked_mul(count)
+            .ok_or_else(|| too_large(&first.gate))?;
+        let memory = self.driver.allocate(all)?;
+        for (index, expert) in stored.experts.iter().enumerate() {
+            if layouts(expert)? != [gate, up, down] {
+                let found = format!("{} unlike the first", expert.gate.name);
+                return Err(shape("experts of one shape and type", found));
+            }
+            let mut at = index * bytes;
+            for (stored, layout) in [(&expert.gate, gate), (&expert.up, up), (&expert.down, down)] {
+                self.bring(stored, &layout, &memory, at)?;
+                at += layout.bytes;
+            }
+        }
+        Ok(Experts {
+            count,
+            bytes,
+            gate: (gate, 0),
+            up: (up, gate.bytes),
+            down: (down, gate.bytes + up.bytes),
+            memory,
+        })
+    }
+
+    /// Brings a matrix to its place in memory.
+    fn bring(
+        &self,
+        stored: &StoredMatrix,
+        layout: &Layout,
+        memory: &Memory,
+        offset: usize,
+    ) -> Result<(), OpError> {
+        self.kernels
+            .use_format(formats_on_device::number(layout.dtype));
+        if layout.is_quantised() {
+            return self.bring_blocks(stored, layout, memory, offset);
+        }
+        let is_as_stored = layout.dtype == stored.dtype() && stored.scales().is_none();
+        if is_as_stored && layout.row_bytes == stored.row_bytes() {
+            return Ok(self.driver.upload(memory, offset, stored.bytes())?);
+        }
+        // Padded, or of a type for which f32 stands.
+        let mut values = vec![0.0; stored.cols()];
+        let mut padded = Vec::new();
+        let per_stage = (STAGE / layout.row_bytes.max(1)).max(1);
+        for first in (0..stored.rows()).step_by(per_stage) {
+            padded.clear();
+            for row in first..stored.rows().min(first + per_stage) {
+                let start = padded.len();
+                if is_as_stored {
+                    let bytes = &stored.bytes()[row * stored.row_bytes()..][..stored.row_bytes()];
+                    padded.extend_from_slice(bytes);
+                } else {
+                    stored.decode_row(row, &mut values);
+                    padded.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+                }
+                padded.resize(start + layout.row_bytes, 0);
+            }
+            let at = offset + first * layout.row_bytes;
+            self.driver.upload(memory, at, &padded)?;
+        }
+        Ok(())
+    }
+
+    /// Brings blocks, some rows at a time, and has the device lay them out in planes.
+    fn bring_blocks(
+        &self,
+        stored: &StoredMatrix,
+        layout: &Layout,
+        memory: &Memory,
+        offset: usize,
+    ) -> Result<(), OpError> {
+        let row_bytes = stored.row_bytes();
+        let per_stage = (STAGE / row_bytes.max(1)).clamp(1, stored.rows().max(1));
+        let stage = self.take(per_stage * row_bytes)?;
+        for first in (0..stored.rows()).step_by(per_stage) {
+            let rows = per_stage.min(stored.rows() - first);
+            let bytes = &stored.bytes()[first * row_bytes..][..rows * row_bytes];
+            self.driver.upload(stage.memory(), 0, bytes)?;
+            let args = args::Repack {
+                blocks: stage.address(),
+                to: layout.args(memory, offset),
+                first_row: first as i32,
+                rows: rows as i32,
+            };
+            let blocks = (rows * (layout.cols / 32)).div_ceil(128);
+            // SAFETY: the stage holds these rows' blocks, and the memory the matrix of this layout.
+            unsafe { self.launch("repack", [blocks, 1, 1], 128, &args)? };
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! The driver-shaped inside: events, graphs, pinned memory, memory that runs out.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tensor::{OpError, Ops};
+
+use super::{Random, assert_same, gpu, read, upload};
+use crate::{Driver, Event, Gpu, GpuError, Graph, Options};
+
+#[test]
+fn without_a_driver_there_is_a_message() {
+    let nowhere = Path::new("/nowhere/libcuda.so.1");
+    let Err(error) = Driver::open(Some(nowhere), 0) else {
+        panic!("a driver was found in /nowhere");
+    };
+    assert!(matches!(error, GpuError::NoDriver { .. }));
+    assert!(error.to_string().contains("CPU"));
+}
+
+#[test]
+fn without_a_compiler_there_is_a_message() {
+    let Some(alone) = gpu() else { return };
+    let options = super::standin::options(
+        &super::build_folder(),
+        &super::Build {
+            sanitized: std::env::var_os(super::SANITIZED).is_some(),
+            ..super::Build::default()
+        },
+    );
+    let options = options.unwrap().unwrap();
+    let without = Gpu::open(Options {
+        compiler: Some("/nowhere/libnvrtc.so".into()),
+        ..options.clone()
+    });
+    let error = without.unwrap().prepare().unwrap_err();
+    assert!(matches!(error, GpuError::NoCompiler { .. }), "{error}");
+    // What was compiled before is found without one.
+    let folder = super::build_folder().join(format!("cache-{}", std::process::id()));
+    let cached = |compiler: &Path| Options {
+        compiler: Some(compiler.to_owned()),
+        cache: Some(folder.clone()),
+        ..options.clone()
+    };
+    let compiler = options.compiler.clone().unwrap();
+    Gpu::open(cached(&compiler)).unwrap().prepare().unwrap();
+    Gpu::open(cached(Path::new("/nowhere")))
+        .unwrap()
+        .prepare()
+        .unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(matches!(
+        Driver::open(options.driver.as_deref(), 1),
+        Err(GpuError::NoDevice {
+            ordinal: 1,
+            count: 1
+        })
+    ));
+    drop(alone);
+}
+
+#[test]
+fn memory_that_runs_out_is_an_error() {
+    let Some(gpu) = gpu() else { return };
+    let (free, total) = gpu.driver().memory().unwrap();
+    assert!(free <= total && total == gpu.driver().device().memory_bytes);
+    let kept = gpu.tensor(100, 1000).unwrap();
+    assert!(gpu.driver().memory().unwrap().0 < free);
+    let huge = gpu.tensor(total / 32, 4);
+    assert!(huge.is_ok(), "half of it");
+    assert!(matches!(gpu.tensor(total / 32, 8), Err(OpError::Memory(_))));
+    drop(huge);
+    // What the pool kept is given back where another size needs it.
+    assert!(gpu.tensor(total / 32, 6).is_ok());
+    drop(kept);
+}
+
+#[test]
+fn events_are_reached_in_order() {
+    let Some(gpu) = gpu() else { return };
+    let x = upload(&*gpu, &Random::new(1).tensor(2, 32));
+    let event = Event::record(gpu.driver()).unwrap();
+    assert!(!event.is_reached().unwrap(), "nobody has waited yet");
+    event.wait().unwrap();
+    assert!(event.is_reached().unwrap());
+    drop(x);
+}
+
+#[test]
+fn recorded_work_runs_as_often_as_it_is_asked_for() {
+    let Some(gpu) = gpu() else { return };
+    let mut random = Random::new(2);
+    let (x, y) = (random.tensor(3, 64), random.tensor(3, 64));
+    let weight = gpu.load_vector(random.values(64)).unwrap();
+    let (mut residual, addend) = (upload(&*gpu, &x), upload(&*gpu, &y));
+    let mut add = || -> Result<(), OpErrorOrGpu> {
+        gpu.add_norm(&mut residual, Some(&addend), &weight, 1e-6)?;
+        Ok(())
+    };
+    let before = gpu.driver().launches();
+    let mut graph = Graph::capture(gpu.driver(), &mut add).unwrap();
+    graph.launch().unwrap();
+    graph.update(&mut add).unwrap();
+    graph.launch().unwrap();
+    assert_eq!(
+        gpu.driver().launches() - before,
+        2,
+        "those that were recorded"
+    );
+    let mut expected = x;
+    for _ in 0..2 {
+        for (value, add) in expected.data_mut().iter_mut().zip(y.data()) {
+            *value += add;
+        }
+    }
+    assert_same("twice added", read(&*gpu, residual).data(), expected.data());
+}
+
+#[test]
+fn pinned_memory_is_plain_memory() {
+    let Some(gpu) = gpu() else { return };
+    let driver: &Arc<Driver> = gpu.driver();
+    let mut pinned = driver.pinned(1000).unwrap();
+    assert!(pinned.bytes().iter().all(|byte| *byte == 0));
+    pinned.bytes()[999] = 7;
+    let device = driver.allocate(1000).unwrap();
+    driver.upload(&device, 0, pinned.bytes()).unwrap();
+    driver.synchronise().unwrap();
+    let mut back = vec![0; 1000];
+    driver.download(&device, 0, &mut back).unwrap();
+    assert_eq!(back, pinned.bytes());
+}
+
+/// Errors of work that is recorded.
+#[derive(Debug)]
+enum OpErrorOrGpu {
+    Op(#[expect(dead_code, reason = "shown when a test fails")] OpError),
+    Gpu(#[expect(dead_code, reason = "shown when a test fails")] GpuError),
+}
+
+impl From<OpError> for OpErrorOrGpu {
+    fn from(error: OpError) -> Self {
+        Self::Op(error)
+    }
+}
+
+impl From<GpuError> for OpErrorOrGpu {
+    fn from(error: GpuError) -> Self {
+        Self::Gpu(error)
+    }
+}

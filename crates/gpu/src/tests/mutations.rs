@@ -1,0 +1,91 @@
+//! Tests that cannot fail are worth nothing: kernels with a fault each, of which each must be noticed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{Gpu, attention, delta, experts, gpu_of, linear, norm};
+use crate::standin::Build;
+
+/// A fault: its file, what is replaced by what, and the check that is to notice.
+type Fault = (&'static str, &'static str, &'static str, fn(&Gpu));
+
+const FAULTS: [Fault; 10] = [
+    // A barrier that is missing.
+    (
+        "norm.cu",
+        "    sync_block();\n    float total",
+        "    float total",
+        |gpu| norm::check_add_norm(gpu, 1, 3, 640),
+    ),
+    (
+        "experts.cu",
+        "    sync_block();\n    // Eight lanes",
+        "    // Eight lanes",
+        |gpu| experts::check(gpu, 3, 3),
+    ),
+    (
+        "delta.cu",
+        "        sync_block();\n        for (int index = 0; index < count",
+        "        for (int index = 0; index < count",
+        |gpu| delta::check(gpu, 3, &[9]),
+    ),
+    // Off by one.
+    ("formats.cuh", "low[1]) << 8", "low[1]) << 7", |gpu| {
+        linear::check_products(gpu, 2, 2, 1.0)
+    }),
+    (
+        "dot.cuh",
+        "g < groups; g += TEAM",
+        "g + 1 < groups; g += TEAM",
+        |gpu| linear::check_products(gpu, 2, 2, 1.0),
+    ),
+    (
+        "attention.cu",
+        "(split + 1) * length",
+        "(split + 1) * length - 1",
+        |gpu| attention::check(gpu, 2, &[(600, 2)]),
+    ),
+    (
+        "delta.cu",
+        "span.hold ? 0 : span.rows",
+        "span.hold ? 1 : span.rows",
+        |gpu| delta::check_held(gpu, 1),
+    ),
+    // Memory used before it is written: what the host asks for too early.
+    (
+        "experts.cu",
+        "sum = fmaf(args.weights[pair], product[0], sum)",
+        "sum = product[0]",
+        |gpu| experts::check(gpu, 3, 3),
+    ),
+    // The wrong neighbour.
+    (
+        "input.cuh",
+        "for (int mask = 4; mask > 0; mask /= 2) largest",
+        "for (int mask = 2; mask > 0; mask /= 2) largest",
+        |gpu| linear::check_products(gpu, 2, 2, 1.0),
+    ),
+    (
+        "cache.cuh",
+        "fabsf(value) == largest ? lane",
+        "value == largest ? lane",
+        |gpu| attention::check(gpu, 2, &[(600, 2)]),
+    ),
+];
+
+#[test]
+#[ignore = "builds all kernels for each fault; `cargo xtask gpu` runs it"]
+fn faults_are_noticed() {
+    for (file, from, to, check) in FAULTS {
+        let Some(gpu) = gpu_of(&Build {
+            mutations: vec![(file, from, to)],
+            ..Build::default()
+        }) else {
+            return;
+        };
+        let noticed = catch_unwind(AssertUnwindSafe(|| check(&gpu))).is_err();
+        assert!(
+            noticed,
+            "{file}: nobody noticed {to:?} in place of {from:?}"
+        );
+    }
+}

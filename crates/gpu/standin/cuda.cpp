@@ -1,0 +1,206 @@
+// A stand-in for the CUDA driver: the entry points that the host code uses, with kernels of the shim.
+//
+// Work that is asked for is put off until someone waits for it, as late as a real device might do it, so
+// that memory which is used again too early shows as a wrong result. Memory begins as garbage.
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "shim_launch.h"
+
+
+typedef int Result;
+typedef u64 Address;
+typedef std::vector<std::function<void()>> Work;
+
+namespace {
+enum : Result { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500, NOT_READY = 600 };
+
+struct Graph { Work work; };
+
+Work queue;
+Work* captured;  // where work goes instead while a stream is captured
+std::map<void*, size_t> pinned;
+size_t used_bytes;
+std::map<void*, size_t> allocations;
+
+size_t total_bytes() {
+    const char* mib = getenv("TIDEMILL_STANDIN_MIB");
+    return static_cast<size_t>(mib ? atoi(mib) : 256) << 20;
+}
+
+void ask(std::function<void()> work) { (captured ? *captured : queue).push_back(std::move(work)); }
+
+void finish() {
+    Work work;
+    std::swap(work, queue);
+    for (auto& item : work) item();
+}
+
+bool is_pinned(const void* at) {
+    auto after = pinned.upper_bound(const_cast<void*>(at));
+    if (after == pinned.begin()) return false;
+    --after;
+    return static_cast<const u8*>(at) < static_cast<u8*>(after->first) + after->second;
+}
+
+void* pointer(Address at) { return reinterpret_cast<void*>(at); }
+}  // namespace
+
+extern "C" {
+Result cuInit(unsigned) { return OK; }
+Result cuDriverGetVersion(int* version) { *version = 13000; return OK; }
+Result cuGetErrorString(Result, const char** text) { *text = "an error of the stand-in"; return OK; }
+Result cuDeviceGetCount(int* count) { *count = 1; return OK; }
+Result cuDeviceGet(int* device, int ordinal) { *device = ordinal; return ordinal == 0 ? OK : INVALID_VALUE; }
+Result cuDeviceGetName(char* name, int len, int) { snprintf(name, len, "stand-in on the CPU"); return OK; }
+Result cuDeviceTotalMem_v2(size_t* bytes, int) { *bytes = total_bytes(); return OK; }
+Result cuDeviceGetAttribute(int* value, int attribute, int) {
+    switch (attribute) {
+        case 16: *value = 4; return OK;   // multiprocessors
+        case 75: *value = 9; return OK;   // compute capability
+        case 76: *value = 0; return OK;
+        default: *value = 0; return OK;
+    }
+}
+Result cuDevicePrimaryCtxRetain(void** context, int) { *context = &queue; return OK; }
+Result cuDevicePrimaryCtxRelease_v2(int) { return OK; }
+Result cuCtxSetCurrent(void*) { return OK; }
+Result cuMemGetInfo_v2(size_t* available, size_t* total) {
+    *total = total_bytes();
+    *available = *total - used_bytes;
+    return OK;
+}
+
+Result cuMemAlloc_v2(Address* address, size_t bytes) {
+    if (bytes == 0) return INVALID_VALUE;
+    if (used_bytes + bytes > total_bytes()) return OUT_OF_MEMORY;
+    // Of exactly this size where the sanitizer looks for overruns.
+    void* memory = nullptr;
+    if (posix_memalign(&memory, 256, bytes) != 0) return OUT_OF_MEMORY;
+    memset(memory, 0xff, bytes);
+    allocations[memory] = bytes;
+    used_bytes += bytes;
+    *address = reinterpret_cast<Address>(memory);
+    return OK;
+}
+Result cuMemFree_v2(Address address) {
+    finish();
+    auto found = allocations.find(pointer(address));
+    if (found == allocations.end()) return INVALID_VALUE;
+    used_bytes -= found->second;
+    free(found->first);
+    allocations.erase(found);
+    return OK;
+}
+Result cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
+    if (posix_memalign(memory, 4096, bytes) != 0) return OUT_OF_MEMORY;
+    pinned[*memory] = bytes;
+    return OK;
+}
+Result cuMemFreeHost(void* memory) {
+    finish();
+    if (pinned.erase(memory) == 0) return INVALID_VALUE;
+    free(memory);
+    return OK;
+}
+Result cuMemHostRegister_v2(void* memory, size_t bytes, unsigned) { pinned[memory] = bytes; return OK; }
+Result cuMemHostUnregister(void* memory) { return pinned.erase(memory) ? OK : INVALID_VALUE; }
+
+Result cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
+    if (is_pinned(from)) {
+        ask([=] { memcpy(pointer(to), from, bytes); });
+    } else {  // the driver takes pageable memory before it returns
+        auto copy = std::make_shared<std::vector<u8>>(static_cast<const u8*>(from), static_cast<const u8*>(from) + bytes);
+        ask([=] { memcpy(pointer(to), copy->data(), bytes); });
+    }
+    return OK;
+}
+Result cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void*) {
+    ask([=] { memcpy(to, pointer(from), bytes); });
+    if (!is_pinned(to) && !captured) finish();
+    return OK;
+}
+Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void*) {
+    ask([=] { memmove(pointer(to), pointer(from), bytes); });
+    return OK;
+}
+Result cuMemsetD8Async(Address at, unsigned char value, size_t bytes, void*) {
+    ask([=] { memset(pointer(at), value, bytes); });
+    return OK;
+}
+
+Result cuStreamCreate(void** stream, unsigned) { *stream = new int(0); return OK; }
+Result cuStreamDestroy_v2(void* stream) { finish(); delete static_cast<int*>(stream); return OK; }
+Result cuStreamSynchronize(void*) { finish(); return OK; }
+Result cuStreamWaitEvent(void*, void*, unsigned) { return OK; }
+Result cuEventCreate(void** event, unsigned) { *event = new bool(true); return OK; }
+Result cuEventDestroy_v2(void* event) { finish(); delete static_cast<bool*>(event); return OK; }
+Result cuEventRecord(void* event, void*) {
+    bool* done = static_cast<bool*>(event);
+    *done = false;
+    ask([=] { *done = true; });
+    return OK;
+}
+Result cuEventSynchronize(void*) { finish(); return OK; }
+Result cuEventQuery(void* event) { return *static_cast<bool*>(event) ? OK : NOT_READY; }
+Result cuEventElapsedTime_v2(float* milliseconds, void*, void*) { *milliseconds = 0; return OK; }
+
+// Every module has every kernel: the image is not looked at.
+Result cuModuleLoadData(void** module, const void*) { *module = &queue; return OK; }
+Result cuModuleUnload(void*) { return OK; }
+Result cuModuleGetFunction(void** function, void*, const char* name) {
+    const shim::Kernel* kernel = shim::find_kernel(name);
+    *function = const_cast<shim::Kernel*>(kernel);
+    return kernel ? OK : NOT_FOUND;
+}
+Result cuFuncGetParamInfo(void* function, size_t index, size_t* offset, size_t* size) {
+    if (index != 0) return INVALID_VALUE;
+    *offset = 0;
+    *size = static_cast<shim::Kernel*>(function)->args_size;
+    return OK;
+}
+Result cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                      unsigned shared_bytes, void*, void** args, void**) {
+    if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535 || shared_bytes != 0) return INVALID_VALUE;
+    const shim::Kernel* kernel = static_cast<shim::Kernel*>(function);
+    const u8* first = static_cast<const u8*>(args[0]);
+    auto copy = std::make_shared<std::vector<u64>>((kernel->args_size + 7) / 8);
+    memcpy(copy->data(), first, kernel->args_size);
+    ask([=] { shim::launch(*kernel, Index3{gx, gy, gz}, Index3{bx, by, bz}, copy->data()); });
+    return OK;
+}
+
+Result cuStreamBeginCapture_v2(void*, int) {
+    if (captured) return INVALID_VALUE;
+    captured = new Work();
+    return OK;
+}
+Result cuStreamEndCapture(void*, void** graph) {
+    if (!captured) return INVALID_VALUE;
+    *graph = new Graph{std::move(*captured)};
+    delete captured;
+    captured = nullptr;
+    return OK;
+}
+Result cuGraphInstantiateWithFlags(void** ready, void* graph, u64) {
+    *ready = new Graph(*static_cast<Graph*>(graph));
+    return OK;
+}
+Result cuGraphExecUpdate_v2(void* ready, void* graph, void*) {
+    finish();
+    *static_cast<Graph*>(ready) = *static_cast<Graph*>(graph);
+    return OK;
+}
+Result cuGraphLaunch(void* ready, void*) {
+    auto graph = std::make_shared<Graph>(*static_cast<Graph*>(ready));
+    ask([=] { for (auto& item : graph->work) item(); });
+    return OK;
+}
+Result cuGraphExecDestroy(void* ready) { finish(); delete static_cast<Graph*>(ready); return OK; }
+Result cuGraphDestroy(void* graph) { delete static_cast<Graph*>(graph); return OK; }
+
+// Of the stand-in alone: another order of threads.
+void tidemill_standin_seed(unsigned number) { shim::seed(number); }
+}
