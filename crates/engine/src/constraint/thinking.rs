@@ -59,6 +59,18 @@ impl ThinkingTokens {
         }))
     }
 
+    /// Tokens of a vocabulary without a tokenizer.
+    #[cfg(test)]
+    pub(crate) fn of_ids(open: u32, close: u32, words: &[u32], lead_in: &[u32]) -> Self {
+        Self {
+            open,
+            close,
+            lead_in: lead_in.to_vec(),
+            ending: [words, &[close], lead_in].concat(),
+            leave: Vec::new(),
+        }
+    }
+
     /// Tokens that would leave the thinking without closing it: those that end the answer, and the
     /// start of a tool call.
     pub(super) fn leave(&self) -> &[u32] {

@@ -212,9 +212,16 @@ impl Scheduler {
         stream.usage.drafted += drafted;
         let sequence = stream.sequence().expect("it was in the step");
         let mut accepted = 0;
-        while self.choose(id, outputs.logits.row_mut(accepted))? && accepted < drafted {
-            let chosen = self.stream(id).tokens.last();
-            if chosen != Some(&part.drafts[accepted]) || !self.engine.accept(sequence)? {
+        loop {
+            let place = self.stream(id).tokens.len();
+            let goes_on = self.choose(id, outputs.logits.row_mut(accepted))?;
+            if !goes_on || accepted == drafted {
+                break;
+            }
+            let tokens = &self.stream(id).tokens;
+            // Behind the chosen token others may follow that left no choice, of which no draft was.
+            let (chosen, is_last) = (tokens[place], tokens.len() == place + 1);
+            if chosen != part.drafts[accepted] || !self.engine.accept(sequence)? {
                 break;
             }
             accepted += 1;
@@ -222,6 +229,9 @@ impl Scheduler {
             let cols = outputs.hidden.cols();
             let row = accepted * cols..(accepted + 1) * cols;
             self.ran(id, outputs.hidden.data().get(row).unwrap_or_default())?;
+            if !is_last {
+                break;
+            }
         }
         // Of the grammar's own there is nothing to learn.
         let is_guess = drafted > 0 && !part.is_certain;

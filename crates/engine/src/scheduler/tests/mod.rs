@@ -80,13 +80,21 @@ impl Bench {
 
     /// Drafts from now on. Time passes by fits and starts, but always the same.
     pub(super) fn speculate(&mut self, settings: SpeculationSettings) {
+        self.speculate_with(settings, |drafter| drafter);
+    }
+
+    pub(super) fn speculate_with(
+        &mut self,
+        settings: SpeculationSettings,
+        change: impl FnOnce(Speculation) -> Speculation,
+    ) {
         let mut now = 0u64;
         let clock = Box::new(move || {
             now += 1 + now * now % 7;
             Duration::from_micros(now)
         });
         let drafter = Speculation::new(&self.scheduler.engine, toy::HIDDEN, settings, clock);
-        self.scheduler.drafter = Some(Box::new(drafter));
+        self.scheduler.drafter = Some(Box::new(change(drafter)));
     }
 
     pub(super) fn submit(&mut self, request: Request) -> RequestId {

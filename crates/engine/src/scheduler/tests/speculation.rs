@@ -1,7 +1,10 @@
 //! Speculation on the toy, whose head is right two times of three.
 
 use super::*;
+use crate::DraftVocabulary;
+use crate::constraint::ThinkingTokens;
 use crate::speculate::Depth;
+use text::ThinkingState;
 
 fn full(head: bool, lookup: bool, most: usize) -> SpeculationSettings {
     SpeculationSettings {
@@ -99,4 +102,41 @@ fn drafts_never_need_more_memory_than_there_is() {
     }
     assert!(bench.scheduler.drafts().accepted > 0);
     bench.assert_all_is_free();
+}
+
+/// Behind the token that uses up the time, the words that end the thinking follow in the same step.
+/// What was drafted for its place is not what follows.
+#[test]
+fn words_that_end_thinking_are_no_drafts() {
+    const LAST: u32 = 5;
+    let tokens = Arc::new(ThinkingTokens::of_ids(20, 21, &[6, 7], &[LAST]));
+    let answer = |bench: &mut Bench, family: u32, budget: usize| {
+        let guide = Guide::new(
+            Some(Arc::clone(&tokens)),
+            ThinkingState::Inside,
+            Some(budget),
+            None,
+            toy::VOCABULARY,
+        );
+        let request = request(prompt(family, 20), 24);
+        let id = bench.scheduler.submit_guided(request, guide).unwrap();
+        bench.run();
+        bench.outcomes[&id].answers[&0].clone()
+    };
+    let mut plain = Bench::new(SMALL, settings());
+    let mut drafting = Bench::new(SMALL, settings());
+    drafting.speculate_with(full(true, false, 4), |drafter| {
+        let last = Box::new(|_: &[u32], most: usize| vec![LAST; most]);
+        drafter.with_oracle(last, DraftVocabulary::Whole)
+    });
+    for family in 0..8 {
+        for budget in 0..6 {
+            let expected = answer(&mut plain, family, budget);
+            let found = answer(&mut drafting, family, budget);
+            assert_eq!(found, expected, "family {family}, budget {budget}");
+            assert!(expected.contains(&21), "{expected:?}");
+        }
+    }
+    assert!(drafting.scheduler.drafts().drafted > 100);
+    drafting.assert_all_is_free();
 }
