@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use super::HubError;
 use super::choose;
+use super::listing::RemoteFile;
 use super::name::Repository;
 use crate::{interrupt, output};
 
@@ -91,6 +92,11 @@ pub(super) fn models(cache: &Path) -> Vec<String> {
     found
 }
 
+/// Whether there are as many bytes as there should be; their checksum was right when they came.
+pub(super) fn is_whole(path: &Path, file: &RemoteFile) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.len() == file.bytes)
+}
+
 fn folders(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
@@ -144,6 +150,11 @@ impl Place {
     /// Where the bytes of this digest are.
     pub(super) fn blob(&self, digest: &str) -> PathBuf {
         self.folder.join("blobs").join(digest)
+    }
+
+    /// Whether a state has a file, whole.
+    pub(super) fn has(&self, commit: &str, file: &RemoteFile) -> bool {
+        is_whole(&self.snapshot(commit).join(&file.path), file)
     }
 
     /// The folder of a state.
@@ -210,18 +221,25 @@ impl Place {
     }
 }
 
-/// Makes a name `depth` folders below a state's a link to a blob, such that the cache can be moved.
-#[cfg(unix)]
+/// Makes a name `depth` folders below a state's lead to a blob: by a link such that the cache can be moved,
+/// else as a second name of the same bytes, else (on disks that have neither) as their only one.
 fn point(name: &Path, depth: usize, blob: &Path) -> io::Result<()> {
     let up = "../".repeat(depth + 1);
     let digest = blob.file_name().unwrap_or_default();
-    std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(digest), name)
+    link(&Path::new(&up).join("blobs").join(digest), name)
+        .or_else(|_| fs::hard_link(blob, name))
+        .or_else(|_| fs::rename(blob, name))
 }
 
-/// The same where not everybody may make links that are names: a second name of the same bytes.
+#[cfg(unix)]
+fn link(to: &Path, name: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(to, name)
+}
+
+/// Not everybody may make links there.
 #[cfg(not(unix))]
-fn point(name: &Path, _: usize, blob: &Path) -> io::Result<()> {
-    fs::hard_link(blob, name)
+fn link(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(test)]

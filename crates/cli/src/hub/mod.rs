@@ -200,7 +200,9 @@ fn fetch(settings: &Settings, name: &ModelName, there: &[Snapshot]) -> Result<Pa
     // Weights last: a folder that has them has all.
     files.sort_by_key(|file| (choice.is_folder.then_some(file.bytes), &file.path));
     let place = Place::make(&settings.cache, &name.repository)?;
-    announce(settings, name, &place, &files)?;
+    let missing = |file: &&RemoteFile| !place.has(&listing.commit, file);
+    let missing: Vec<&RemoteFile> = files.iter().copied().filter(missing).collect();
+    announce(settings, name, &place, &missing)?;
     let mut readers = choose::image_readers(&paths).filter(|path| !choice.files.contains(path));
     if let Some(reader) = readers.next() {
         let why = "images cannot be read yet";
@@ -218,10 +220,12 @@ fn fetch(settings: &Settings, name: &ModelName, there: &[Snapshot]) -> Result<Pa
         let digest = file.digest.text();
         let blob = place.blob(digest);
         let _lock = place.lock(digest)?;
-        if !is_whole(&blob, file) {
-            source.fetch(file, &blob, &mut |bytes| progress.at(bytes))?;
+        if !place.has(&listing.commit, file) {
+            if !cache::is_whole(&blob, file) {
+                source.fetch(file, &blob, &mut |bytes| progress.at(bytes))?;
+            }
+            place.link(&listing.commit, &file.path, digest)?;
         }
-        place.link(&listing.commit, &file.path, digest)?;
         progress.file_done(file.bytes);
     }
     place.set_main(&listing.commit)?;
@@ -253,7 +257,7 @@ fn announce(
         let blob = place.blob(file.digest.text());
         let incomplete = blob.with_added_extension("incomplete");
         let has = std::fs::metadata(&incomplete).map_or(0, |found| found.len());
-        match is_whole(&blob, file) {
+        match cache::is_whole(&blob, file) {
             true => 0,
             false => file.bytes.saturating_sub(has),
         }
@@ -281,10 +285,6 @@ fn announce(
         "fetching {what} of {name} from {host} into {folder}: {size}"
     ));
     Ok(())
-}
-
-fn is_whole(blob: &Path, file: &RemoteFile) -> bool {
-    std::fs::metadata(blob).is_ok_and(|found| found.len() == file.bytes)
 }
 
 /// How much a folder's disk can take, where the system tells.

@@ -43,6 +43,25 @@ fn the_type_that_is_named_is_fetched_and_kept_as_hugging_faces_tools_do() {
 }
 
 #[test]
+fn what_has_no_blob_but_a_name_is_there() {
+    let model = bytes(1000);
+    let site = Site::with(&[("b-Q4_K_M.gguf", &model)]);
+    let shell = Shell::new(&site);
+    let path = shell.pulls(&["a/b"]);
+    // As on a disk that knows no links.
+    let blob = std::fs::canonicalize(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::rename(blob, &path).unwrap();
+    site.asked();
+    assert_eq!(read(&shell.pulls(&["a/b"])), model);
+    assert_eq!(site.asked().len(), 1, "only the list");
+    // A link that leads nowhere is no file.
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("nowhere", &path).unwrap();
+    assert_eq!(read(&shell.pulls(&["a/b"])), model);
+}
+
+#[test]
 fn a_model_runs_by_its_name_and_is_fetched_but_once() {
     let site = Site::with(&[("tiny-Q8_0.gguf", &tiny()), ("README.md", b"read me")]);
     let shell = Shell::new(&site);

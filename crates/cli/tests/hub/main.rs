@@ -43,6 +43,8 @@ impl Shell {
             "HF_HUB_OFFLINE",
             "http_proxy",
             "HTTP_PROXY",
+            "all_proxy",
+            "ALL_PROXY",
         ] {
             command.env_remove(name);
         }
