@@ -7,15 +7,18 @@
 # Installs schemathesis below `target` when there is none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-program=${1:-target/release/tidemill}
+program=$(realpath "${1:-target/release/tidemill}")
 seconds=${2:-600}
-tools=${CARGO_TARGET_DIR:-target}/schemathesis
+tools=$(realpath --canonicalize-missing "${CARGO_TARGET_DIR:-target}/schemathesis")
 
 if [ ! -x "$tools/bin/schemathesis" ]; then
     python3 -m venv "$tools"
     "$tools/bin/pip" install --quiet 'schemathesis==4.32.5'
 fi
 
+# Where it is run it leaves what it found.
+mkdir -p "$tools/found"
+cd "$tools/found"
 said=$(mktemp)
 # A small context bounds how long an answer can be.
 "$program" serve --port 0 --ctx-size 256 --n-predict 4 --log-level warn 2>"$said" &
