@@ -294,31 +294,46 @@ impl Registry {
     pub(crate) async fn unload_idle(self: Arc<Self>) {
         loop {
             tokio::time::sleep(ROUND).await;
-            let registry = Arc::clone(&self);
-            let round = tokio::task::spawn_blocking(move || registry.unload_once());
-            if !matches!(round.await, Ok(true)) {
-                return;
+            let is_needed = {
+                let state = self.held();
+                if state.is_closed {
+                    return;
+                }
+                state.slots.iter().any(|slot| self.is_over(slot))
+            };
+            // A model's thread is waited for, which takes a while. Not every time: a thread that is
+            // given something to do each round would never be found idle, and never end.
+            if is_needed {
+                let registry = Arc::clone(&self);
+                let round = tokio::task::spawn_blocking(move || registry.unload_once());
+                if round.await.is_err() {
+                    return;
+                }
             }
         }
     }
 
-    /// `false` when the server ends.
-    fn unload_once(&self) -> bool {
+    /// Whether a model is loaded that nobody uses and that need not stay.
+    fn is_over(&self, slot: &Slot) -> bool {
+        let is_late = match slot.kept.unwrap_or(self.limits.idle) {
+            KeptLoaded::Always => false,
+            KeptLoaded::For(time) => slot.used.elapsed() >= time,
+        };
+        let is_free = slot.leases == 0 && (slot.leaving != Leaving::No || is_late);
+        is_free && matches!(slot.phase, Phase::Loaded(_))
+    }
+
+    fn unload_once(&self) {
         let mut state = self.held();
         for model in 0..state.slots.len() {
-            let Some(slot) = state.slots.get_mut(model) else {
-                continue;
-            };
-            let is_late = match slot.kept.unwrap_or(self.limits.idle) {
-                KeptLoaded::Always => false,
-                KeptLoaded::For(time) => slot.used.elapsed() >= time,
-            };
-            let is_over = slot.leases == 0 && (slot.leaving != Leaving::No || is_late);
-            if is_over && matches!(slot.phase, Phase::Loaded(_)) {
+            if state
+                .slots
+                .get(model)
+                .is_some_and(|slot| self.is_over(slot))
+            {
                 state = self.end(state, model);
             }
         }
-        !state.is_closed
     }
 
     /// Unloads a model as soon as nobody uses it.
