@@ -8,6 +8,7 @@ mod cargo;
 mod ci;
 mod deny;
 mod fuzz;
+mod gpu;
 mod layers;
 mod page;
 mod size;
@@ -35,7 +36,7 @@ struct Check {
 }
 
 /// Cheapest first, so that a slip is known before the long ones start.
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 11] = [
     Check {
         name: "fmt",
         about: "rustfmt would change nothing",
@@ -70,6 +71,11 @@ const CHECKS: [Check; 10] = [
         name: "arm",
         about: "the kernels for 64-bit ARM, emulated",
         run: arm::run,
+    },
+    Check {
+        name: "gpu",
+        about: "the kernels for NVIDIA GPUs, compiled, and run on the CPU",
+        run: gpu::run,
     },
     Check {
         name: "page",

@@ -93,6 +93,8 @@ pub enum BackendChoice {
     Reference(Reference),
     /// The CPU with its SIMD kernels.
     Cpu(cpu::Cpu),
+    /// An NVIDIA GPU that holds the whole model.
+    Gpu(gpu::Gpu),
 }
 
 impl BackendChoice {
@@ -109,6 +111,7 @@ impl BackendChoice {
         match self {
             Self::Reference(reference) => format!("reference {reference:?}"),
             Self::Cpu(cpu) => format!("cpu {}", cpu.numerics()),
+            Self::Gpu(gpu) => gpu.numerics(),
         }
     }
 }
@@ -334,6 +337,7 @@ impl OpenedModel {
     ) -> Result<Engine, OpenError> {
         match backend {
             BackendChoice::Reference(ops) => self.load_on(ops, settings, progress),
+            BackendChoice::Gpu(ops) => self.load_on(ops, settings, progress),
             BackendChoice::Cpu(ops) => {
                 let is_too_large = |available| self.file_bytes() > available;
                 let reads_ahead = available_memory().is_some_and(is_too_large);

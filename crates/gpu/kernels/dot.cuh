@@ -10,11 +10,13 @@
 
 #define TEAM 8
 
-// Inputs [rows, cols]: f32, and as codes where weights are quantised.
+// Inputs of `cols` values a row, of which a weight may read fewer: f32, and as codes where weights are
+// quantised.
 struct Inputs {
     const float* values;
     const u32* codes;
     const GroupScale* scales;
+    u64 cols;
 };
 
 // The value of a group's product, of which the halves' integer sums are known.
@@ -47,7 +49,7 @@ DEVICE void quantised_strand(const Matrix& w, int row, const Inputs& in, const i
         Factors f = F::load(planes, g, q);
 #pragma unroll
         for (int r = 0; r < R; r++) {
-            u64 group = static_cast<u64>(at[r]) * groups + g;
+            u64 group = at[r] * (in.cols / GROUP) + g;
             uint4 a = load16(in.codes + group * 8), b = load16(in.codes + group * 8 + 4);
             GroupScale x = in.scales[group];
             int first = dot4(q[0], a.x, 0), second = dot4(q[4], b.x, 0);
@@ -70,7 +72,7 @@ DEVICE void plain_strand(const Matrix& w, int row, const Inputs& in, const int (
         int first = run * P::VALUES, count = smaller<int>(P::VALUES, w.cols - first);
 #pragma unroll
         for (int r = 0; r < R; r++) {
-            const float* x = in.values + static_cast<u64>(at[r]) * w.cols + first;
+            const float* x = in.values + at[r] * in.cols + first;
             // Whole runs first: whether to stop is then known when the kernel is compiled.
             if (count == P::VALUES) {
 #pragma unroll

@@ -133,7 +133,7 @@ struct ExpertMatrix {
 
 struct ExpertsArgs {
     Inputs in;             // [tokens, hidden]
-    Inputs inner;          // [pairs, width], as written by `gate_up`
+    Inputs inner;          // [pairs], as written by `gate_up`
     const int* chosen;     // [tokens, slots]; null: the shared expert alone, a pair a token
     const float* weights;  // [tokens, slots]
     const int* order;      // many pairs: as sorted
@@ -142,7 +142,7 @@ struct ExpertsArgs {
     u64 stride;            // bytes from one expert to the next
     float* outs;           // [pairs, hidden]: many pairs
     float* out;            // [tokens, hidden]
-    int experts, slots, tokens, width, hidden;
+    int experts, slots, tokens, hidden;
     int rounds;            // whether `gate_up` writes codes of inner values
 };
 
@@ -183,7 +183,10 @@ DEVICE void gate_up(const ExpertsArgs& args) {
 #pragma unroll
     for (int r = 0; r < R; r++) at[r] = pairs[r] / args.slots;
     int lane = threadIdx.x % TEAM, team = threadIdx.x / TEAM, first = blockIdx.x * INNER_ROWS;
-    int row = smaller(first + team, args.width - 1);
+    // The shared expert's width may be another one than that of the others.
+    int width = matrix_of(args, args.gate, expert).rows;
+    if (first >= width) return;
+    int row = smaller(first + team, width - 1);
     float gate[R], products[R];
     // One copy of the code for both.
 #pragma unroll 1
@@ -211,12 +214,12 @@ DEVICE void gate_up(const ExpertsArgs& args) {
     for (int i = 0; i < 4; i++) {
         int inner = first + group_lane * 4 + i;
         x[i] = shared.inner[r][group_lane * 4 + i];
-        if (writes && inner < args.width) {
-            const_cast<float*>(args.inner.values)[static_cast<u64>(pair) * args.width + inner] = x[i];
+        if (writes && inner < width) {
+            const_cast<float*>(args.inner.values)[pair * args.inner.cols + inner] = x[i];
         }
     }
     if (!args.rounds) return;
-    u64 group = static_cast<u64>(pair) * (args.width / GROUP) + blockIdx.x;
+    u64 group = pair * (args.inner.cols / GROUP) + blockIdx.x;
     quantise_group(x, 0, writes, const_cast<u32*>(args.inner.codes) + group * 8,
                    const_cast<GroupScale*>(args.inner.scales) + group);
 }

@@ -17,7 +17,7 @@ macro_rules! args {
 
 args! {
     Matrix { codes: Address, high: u64, scales: u64, blocks: u64, rows: i32, cols: i32, format: i32, row_bytes: i32 }
-    Inputs { values: Address, codes: Address, scales: Address }
+    Inputs { values: Address, codes: Address, scales: Address, cols: u64 }
     LinearPart { weight: Matrix, out: Address }
     Linear { inputs: Inputs, rows: i32, parts: i32, part: [LinearPart; 4], first_block: [i32; 5] }
     AddNorm {
@@ -68,6 +68,6 @@ args! {
     Experts {
         inputs: Inputs, inner: Inputs, chosen: Address, weights: Address, order: Address, tiles: Address,
         gate: ExpertMatrix, up: ExpertMatrix, down: ExpertMatrix, stride: u64, outs: Address, out: Address,
-        experts: i32, slots: i32, tokens: i32, width: i32, hidden: i32, rounds: i32,
+        experts: i32, slots: i32, tokens: i32, hidden: i32, rounds: i32,
     }
 }

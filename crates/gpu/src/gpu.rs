@@ -9,7 +9,7 @@ use crate::args;
 use crate::batch::BatchCache;
 use crate::driver::{Address, Driver};
 use crate::error::GpuError;
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, PROGRAMS};
 use crate::pool::{Buffer, Pool};
 use crate::tensor_on_device::{Activations, Codes};
 
@@ -26,13 +26,14 @@ pub struct Options {
     pub cache: Option<PathBuf>,
 }
 
-/// The op contract on a GPU.
+/// The op contract on a GPU. A clone is the same device, with the same stream.
+#[derive(Clone)]
 pub struct Gpu {
     pub(crate) driver: Arc<Driver>,
     pub(crate) pool: Arc<Pool>,
-    pub(crate) kernels: Kernels,
+    pub(crate) kernels: Arc<Kernels>,
     /// The batch of the step, on the device.
-    pub(crate) batches: BatchCache,
+    pub(crate) batches: Arc<BatchCache>,
 }
 
 /// Values of a group, which share a scale.
@@ -50,8 +51,12 @@ impl Gpu {
         let driver = Driver::open(options.driver.as_deref(), options.ordinal)?;
         Ok(Self {
             pool: Pool::new(Arc::clone(&driver)),
-            kernels: Kernels::new(Arc::clone(&driver), options.compiler, options.cache),
-            batches: BatchCache::default(),
+            kernels: Arc::new(Kernels::new(
+                Arc::clone(&driver),
+                options.compiler,
+                options.cache,
+            )),
+            batches: Arc::default(),
             driver,
         })
     }
@@ -59,6 +64,14 @@ impl Gpu {
     /// The device's driver.
     pub fn driver(&self) -> &Arc<Driver> {
         &self.driver
+    }
+
+    /// What decides how it rounds: on devices of equal names, equal models give equal bits.
+    pub fn numerics(&self) -> String {
+        let arch = self.driver.device().arch();
+        let hashes = PROGRAMS.iter().map(|program| program.hash(&arch, &[]));
+        let hash = hashes.fold(0u64, |all, hash| all.rotate_left(7) ^ hash);
+        format!("gpu {arch} {hash:016x}")
     }
 
     /// Makes sure that kernels can be had, before anything depends on it.
@@ -159,6 +172,7 @@ impl Gpu {
         if !needs_codes {
             return Ok(args::Inputs {
                 values,
+                cols: x.cols as u64,
                 ..args::Inputs::default()
             });
         }
@@ -186,7 +200,14 @@ impl Gpu {
             values,
             codes: codes.codes.address(),
             scales: codes.scales.address(),
+            cols: x.cols as u64,
         })
+    }
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Gpu").field(self.driver.device()).finish()
     }
 }
 

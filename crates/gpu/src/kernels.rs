@@ -72,7 +72,7 @@ pub const PROGRAMS: &[Program] = &[
         kernels: &[
             budget("embed", 128),
             budget("select_rows", 40),
-            budget("concat", 40),
+            budget("concat", 64),
             budget("argmax", 40),
         ],
     },

@@ -90,8 +90,8 @@ impl Gpu {
             let found = format!("{} of {}", routing.rows, routing.slots);
             return shape_error(OP, format!("{} rows with {slots} experts", x.rows), found);
         }
-        let (width, hidden) = (experts.gate.0.rows, experts.down.0.rows);
-        let shape = |mlp: &MlpWeights<Matrix>| (mlp.gate.rows(), mlp.down.rows());
+        let hidden = experts.down.0.rows;
+        let mut width = experts.gate.0.rows;
         check_mlp(
             OP,
             x.cols,
@@ -99,10 +99,11 @@ impl Gpu {
         )?;
         if let Some(shared) = shared {
             check_mlp(OP, x.cols, layouts(shared))?;
-            if shape(shared) != (width, hidden) {
-                let expected = format!("a shared expert of {width}");
-                return shape_error(OP, expected, format!("{}", shared.gate.rows()));
+            if shared.down.rows() != hidden {
+                let expected = format!("a shared expert with outputs of {hidden}");
+                return shape_error(OP, expected, format!("{}", shared.down.rows()));
             }
+            width = width.max(shared.gate.rows());
         }
         let routed =
             |(layout, offset): (crate::matrix::Layout, usize)| layout.args(&experts.memory, offset);
@@ -120,7 +121,7 @@ impl Gpu {
         let mut made = None;
         let inputs = self.inputs(x, needs_codes, &mut made)?;
         let pairs = x.rows * slots;
-        let inner = self.inner(pairs, width, rounds)?;
+        let inner = self.inner(pairs, width.next_multiple_of(GROUP), rounds)?;
         let out = self.tensor(x.rows, hidden)?;
         let mut args = args::Experts {
             inputs,
@@ -135,7 +136,6 @@ impl Gpu {
             experts: experts.count as i32,
             slots: slots as i32,
             tokens: x.rows as i32,
-            width: width as i32,
             hidden: hidden as i32,
             rounds: i32::from(rounds),
             ..args::Experts::default()
@@ -211,7 +211,6 @@ impl Gpu {
             up: matrix(&weights.up),
             slots: 1,
             tokens: x.rows as i32,
-            width: width as i32,
             rounds: i32::from(rounds),
             ..args::Experts::default()
         };
@@ -245,6 +244,7 @@ impl Inner {
             values: self.0.values.address(),
             codes: codes.map_or(0, |Codes { codes, .. }| codes.address()),
             scales: codes.map_or(0, |Codes { scales, .. }| scales.address()),
+            cols: self.0.cols as u64,
         }
     }
 }

@@ -50,6 +50,10 @@ fn stored_moe(
         },
         shared: shared.then(|| {
             let gate = random.matrix(DType::F32, 1, hidden);
+            // Of another width than the others, at times.
+            let width = [width / 2, width, 2 * width][random.index(3)];
+            let block = types.0.block_len().max(types.1.block_len());
+            let width = width.next_multiple_of(block);
             (stored_mlp(random, types, hidden, width), gate)
         }),
     }

@@ -61,9 +61,10 @@ static ONE: Mutex<()> = Mutex::new(());
 
 /// The stand-in, or `None` with a word about it.
 pub(crate) fn gpu() -> Option<Alone> {
+    let overruns = std::env::var_os(sanitized::OVERRUN).map(|_| sanitized::OVERRUNS);
     gpu_of(&Build {
         sanitized: std::env::var_os(SANITIZED).is_some(),
-        ..Build::default()
+        mutations: overruns.into_iter().collect(),
     })
 }
 

@@ -24,8 +24,8 @@ const FAULTS: [Fault; 10] = [
     ),
     (
         "delta.cu",
-        "        sync_block();\n        for (int index = 0; index < count",
-        "        for (int index = 0; index < count",
+        "        sync_block();\n#pragma unroll 1\n        for (int index = 0; index < count",
+        "#pragma unroll 1\n        for (int index = 0; index < count",
         |gpu| delta::check(gpu, 3, &[9]),
     ),
     // Off by one.
@@ -48,9 +48,9 @@ const FAULTS: [Fault; 10] = [
         "delta.cu",
         "span.hold ? 0 : span.rows",
         "span.hold ? 1 : span.rows",
-        |gpu| delta::check_held(gpu, 1),
+        |gpu| (1..6).for_each(|seed| delta::check_held(gpu, seed)),
     ),
-    // Memory used before it is written: what the host asks for too early.
+    // A term that is lost.
     (
         "experts.cu",
         "sum = fmaf(args.weights[pair], product[0], sum)",
