@@ -14,6 +14,7 @@ mod event;
 mod held;
 pub mod open;
 mod pages;
+pub mod plan;
 mod request;
 mod runner;
 pub mod sampling;

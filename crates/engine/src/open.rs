@@ -18,6 +18,7 @@ use text::{ChatTemplate, TemplateError, Tokenizer, TokenizerError, Vocabulary};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::plan::{Anatomy, PlanError};
 use crate::runner::OpsRunner;
 use crate::settings::EngineSettings;
 
@@ -229,6 +230,18 @@ impl OpenedModel {
             Source::Gguf(file) => file.part_paths().map(Path::to_owned).collect(),
             Source::Hf { checkpoint, .. } => checkpoint.file_paths().map(Path::to_owned).collect(),
         }
+    }
+
+    /// The model taken apart, for planning.
+    ///
+    /// # Errors
+    /// If a tensor is of an unknown type, or a layer has none.
+    pub fn anatomy(&self) -> Result<Anatomy, PlanError> {
+        let tensors = match &self.source {
+            Source::Gguf(file) => file.tensors(),
+            Source::Hf { checkpoint, .. } => checkpoint.tensors(),
+        };
+        Anatomy::from_table(self.config.clone(), tensors)
     }
 
     /// Tells this model from others: a hash of its sizes, of the list of its tensors, and of samples

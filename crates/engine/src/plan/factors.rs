@@ -1,0 +1,73 @@
+//! What share of a machine's limits is reached: the only numbers here that are not counted.
+//!
+//! Those of the CPU were measured (`docs/performance.md`, two Zen 4 cores). Those of GPUs are assumed until
+//! they are measured on one, and so are the times that a launch and a crossing take.
+
+/// Of the read bandwidth when one or a few rows are multiplied, weights copied into the order they are
+/// read in: 91 % and 86 % measured for Q4_K_M and MXFP4_MOE at a steady pace, 73 to 83 % elsewhere.
+pub const CPU_READS: f64 = 0.85;
+
+/// The same where there is no memory for copies: one core read 18 instead of 27 GB/s of Q4_K.
+pub const CPU_READS_AS_STORED: f64 = CPU_READS * 18.0 / 27.0;
+
+/// Of the int8 peak, by the rows that share a matrix: "Many inputs" and "One input" of the measurements for
+/// few rows, the whole model's prefill of 512 tokens (428 tokens/s of 0.48 x 10^9 multiplications, the rest
+/// taken off) for many.
+pub fn cpu_multiplies(rows: f64) -> f64 {
+    match rows {
+        rows if rows < 2.0 => 0.20,
+        rows if rows < 4.0 => 0.40,
+        _ => 0.49,
+    }
+}
+
+/// f32 multiplications for each of int8: 16 lanes instead of 64.
+pub const F32_OF_INT8: f64 = 0.25;
+
+/// Of the f32 peak in attention over a prompt: 1,190 of 1,416 ms.
+pub const CPU_ATTENTION: f64 = 0.84;
+
+/// Of the f32 peak in attention of single rows: 134 x 10^6 multiplications in 2.6 ms on two threads.
+pub const CPU_ATTENTION_OF_FEW: f64 = 0.44;
+
+/// Of the f32 peak in the delta rule: 35.5 of 47 us a token and layer.
+pub const CPU_DELTA: f64 = 0.75;
+
+/// f32 operations of the delta rule on each value of the state: decay, two sums, update.
+pub const DELTA_OPERATIONS: f64 = 4.0;
+
+/// Of a GPU's read bandwidth when one or a few rows are multiplied. Assumed.
+pub const GPU_READS: f64 = 0.70;
+
+/// Of a GPU's int8 peak (dp4a) when many rows are multiplied. Assumed.
+pub const GPU_MULTIPLIES: f64 = 0.40;
+
+/// f32 multiplications for each of int8 on a GPU's vector units: one a lane instead of four at half the rate.
+pub const GPU_F32_OF_INT8: f64 = 0.5;
+
+/// Of a GPU's f32 peak in attention over a prompt. Assumed.
+pub const GPU_ATTENTION: f64 = 0.40;
+
+/// Of a GPU's f32 peak in the delta rule of a prompt, whose tokens wait for each other: so much that it costs
+/// a third of what the 35B's products cost (decision 18). Assumed.
+pub const GPU_DELTA: f64 = 0.06;
+
+/// Kernels that a layer launches, and those of embedding, head and sampling. Assumed.
+pub const LAUNCHES_PER_LAYER: f64 = 12.0;
+/// See [`LAUNCHES_PER_LAYER`].
+pub const LAUNCHES_AROUND: f64 = 6.0;
+
+/// Seconds from one kernel of a graph to the next beyond what it reads and multiplies. Assumed.
+pub const LAUNCH_SECONDS: f64 = 2.5e-6;
+
+/// Of what a PCIe link is said to carry. Assumed.
+pub const PCIE_CARRIES: f64 = 0.80;
+
+/// Seconds until the other side of a PCIe link knows that something came. Assumed.
+pub const CROSSING_SECONDS: f64 = 10e-6;
+
+/// What a GPU's driver takes for a program and its kernels. Assumed.
+pub const GPU_CONTEXT_BYTES: u64 = 450 << 20;
+
+/// RAM that is left to the program itself and to others.
+pub const RAM_RESERVE_BYTES: u64 = 512 << 20;

@@ -1,0 +1,105 @@
+//! Which device has what.
+
+use super::anatomy::{Anatomy, Block, Group, Piece};
+
+/// Where something lies, and what computes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Device {
+    /// A GPU and its memory, by its index in the machine.
+    Gpu(usize),
+    /// The CPU and RAM.
+    Ram,
+    /// It stays in the file.
+    Nowhere,
+}
+
+/// The places of a layer's parts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerPlace {
+    /// Everything but the experts, with keys and values or the state.
+    pub rest: Device,
+    /// The experts.
+    pub experts: Device,
+    /// The share of the experts that the GPU at `rest` keeps copies of, those used last.
+    pub cached: f64,
+}
+
+/// The places of a model's parts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Placement {
+    /// Those of each layer.
+    pub layers: Vec<LayerPlace>,
+    /// That of the embedding.
+    pub embedding: Device,
+    /// That of the output head and the norm before it.
+    pub head: Device,
+    /// That of the multi-token-prediction head.
+    pub mtp: Device,
+    /// That of what reads images.
+    pub vision: Device,
+    /// That of tensors nobody needs.
+    pub unused: Device,
+}
+
+impl Placement {
+    /// Everything in RAM. Images are read if it says so.
+    pub(super) fn on_cpu(anatomy: &Anatomy, vision: bool) -> Self {
+        let place = LayerPlace {
+            rest: Device::Ram,
+            experts: Device::Ram,
+            cached: 0.0,
+        };
+        Self {
+            layers: vec![place; anatomy.config.layers.len()],
+            embedding: Device::Ram,
+            head: Device::Ram,
+            mtp: Device::Ram,
+            vision: if vision { Device::Ram } else { Device::Nowhere },
+            unused: Device::Ram,
+        }
+    }
+
+    /// The one place of a group.
+    pub fn of(&self, group: &Group) -> Device {
+        match (group.block, group.piece) {
+            (_, Piece::Unused) => self.unused,
+            (Block::Layer(layer), piece) => match (self.layers.get(layer), piece) {
+                (Some(place), Piece::Experts) => place.experts,
+                (Some(place), _) => place.rest,
+                (None, _) => self.unused,
+            },
+            (Block::Mtp, _) => self.mtp,
+            (Block::Vision, _) => self.vision,
+            (Block::Model, Piece::Embedding) => self.embedding,
+            (Block::Model, _) => self.head,
+        }
+    }
+
+    /// All devices that have a part, in order.
+    pub fn devices(&self) -> Vec<Device> {
+        let parts = [self.embedding, self.head, self.mtp, self.vision];
+        let layers = self
+            .layers
+            .iter()
+            .flat_map(|place| [place.rest, place.experts]);
+        let mut all: Vec<Device> = layers.chain(parts).collect();
+        all.sort_unstable();
+        all.dedup();
+        all.retain(|&device| device != Device::Nowhere);
+        all
+    }
+
+    /// Layers whose experts are in RAM while the rest is on a GPU (`--n-cpu-moe`).
+    pub fn layers_with_experts_in_ram(&self) -> usize {
+        let is_split = |place: &&LayerPlace| {
+            place.experts == Device::Ram && matches!(place.rest, Device::Gpu(_))
+        };
+        self.layers.iter().filter(is_split).count()
+    }
+
+    /// Layers that are on GPUs, experts aside (`-ngl`).
+    pub fn layers_on_gpus(&self) -> usize {
+        let is_on_gpu = |place: &&LayerPlace| matches!(place.rest, Device::Gpu(_));
+        self.layers.iter().filter(is_on_gpu).count()
+    }
+}

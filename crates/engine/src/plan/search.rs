@@ -1,0 +1,249 @@
+//! Finds the fastest placement that fits.
+
+use model::LayerKind;
+
+use super::anatomy::{Anatomy, Block, Piece};
+use super::budget::{Budget, budgets};
+use super::error::PlanError;
+use super::factors::GPU_CONTEXT_BYTES;
+use super::machine::{Host, Machine};
+use super::placement::{Device, LayerPlace, Placement};
+use super::speed::decode;
+use super::wish::Wish;
+
+/// The depth at which placements are compared: a conversation of some turns.
+const COMPARED_AT: usize = 4096;
+
+/// A placement, and what it takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// What is where.
+    pub placement: Placement,
+    /// What that takes of each GPU in use and of RAM, which comes last. None is over-committed.
+    pub budgets: Vec<Budget>,
+}
+
+/// The fastest placement that fits.
+///
+/// With GPUs, layers are taken from the model's beginning: the experts of the first ones go to RAM, then
+/// whole layers do, until the rest fits. What is left over of each GPU keeps copies of experts whose place
+/// is RAM. The embedding, of which a token reads one row, is in RAM unless everything fits.
+///
+/// # Errors
+/// If no placement fits, or keys and values cannot be stored as wished.
+pub fn plan(anatomy: &Anatomy, machine: &Machine, wish: &Wish) -> Result<Plan, PlanError> {
+    let depth = COMPARED_AT.min(wish.context);
+    let seconds = |plan: &Plan| decode(anatomy, machine, wish, &plan.placement, 1, depth).seconds;
+    let mut best: Option<(f64, Plan)> = None;
+    let mut consider = |plan: Plan| {
+        let seconds = seconds(&plan);
+        if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
+            best = Some((seconds, plan));
+        }
+    };
+    if !machine.gpus.is_empty() {
+        for whole in 0..=anatomy.config.layers.len() {
+            if let Some(plan) = with_layers_in_ram(anatomy, machine, wish, whole)? {
+                consider(plan);
+            }
+        }
+    }
+    let on_cpu = plan_on_cpu(anatomy, &machine.host, wish);
+    if let Ok(plan) = &on_cpu {
+        consider(plan.clone());
+    }
+    match best {
+        Some((_, plan)) => Ok(plan),
+        None => on_cpu,
+    }
+}
+
+/// Everything in RAM, if that fits.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_on_cpu(anatomy: &Anatomy, host: &Host, wish: &Wish) -> Result<Plan, PlanError> {
+    let machine = Machine {
+        gpus: Vec::new(),
+        host: host.clone(),
+    };
+    let placement = Placement::on_cpu(anatomy, wish.vision);
+    let budgets = budgets(anatomy, &machine, wish, &placement)?;
+    match budgets.iter().find(|budget| !budget.fits()) {
+        None => Ok(Plan { placement, budgets }),
+        Some(budget) => Err(PlanError::DoesNotFit {
+            budget: Box::new(*budget),
+        }),
+    }
+}
+
+/// The first `whole` layers in RAM, and as few experts more as fit.
+fn with_layers_in_ram(
+    anatomy: &Anatomy,
+    machine: &Machine,
+    wish: &Wish,
+    whole: usize,
+) -> Result<Option<Plan>, PlanError> {
+    let layers = anatomy.config.layers.len();
+    let has_experts = anatomy.experts(Block::Layer(0)).is_some();
+    let most = if has_experts { layers } else { whole };
+    // More experts in RAM never take more of a GPU: the first number that fits is found by halving.
+    let (mut low, mut high) = (whole, most + 1);
+    let mut found = None;
+    while low < high {
+        let middle = low.midpoint(high);
+        match placed(anatomy, machine, wish, whole, middle)? {
+            Some(placement) => {
+                found = Some(placement);
+                high = middle;
+            }
+            None => low = middle + 1,
+        }
+        if low > most {
+            break;
+        }
+    }
+    let Some(mut placement) = found else {
+        return Ok(None);
+    };
+    use_what_is_left(anatomy, machine, wish, &mut placement)?;
+    let budgets = budgets(anatomy, machine, wish, &placement)?;
+    let fits = budgets.iter().all(Budget::fits);
+    Ok(fits.then_some(Plan { placement, budgets }))
+}
+
+/// The layers from `whole` on over the GPUs, the fastest first, with their experts from layer `experts` on;
+/// `None` if they do not fit.
+fn placed(
+    anatomy: &Anatomy,
+    machine: &Machine,
+    wish: &Wish,
+    whole: usize,
+    experts: usize,
+) -> Result<Option<Placement>, PlanError> {
+    let mut rooms = Rooms::new(anatomy, machine, wish);
+    let mut placement = Placement::on_cpu(anatomy, wish.vision);
+    let cache = anatomy.cache_bytes(wish)?;
+    let states = anatomy.states_bytes(wish);
+    if wish.vision {
+        let bytes = anatomy.sum(|group| group.block == Block::Vision);
+        let Some(device) = rooms.take(bytes) else {
+            return Ok(None);
+        };
+        placement.vision = device;
+    }
+    for (layer, kind) in anatomy.config.layers.iter().enumerate().skip(whole) {
+        let block = Block::Layer(layer);
+        let common: u64 = anatomy.common(block).map(|group| group.bytes).sum();
+        let memory = match kind {
+            LayerKind::Attention => cache,
+            LayerKind::Delta => states,
+        };
+        let has_experts = layer >= experts;
+        let bytes = match has_experts {
+            true => anatomy.bytes(block, Piece::Experts),
+            false => 0,
+        };
+        let Some(rest) = rooms.take(common + memory + bytes) else {
+            return Ok(None);
+        };
+        placement.layers[layer] = LayerPlace {
+            rest,
+            experts: if has_experts { rest } else { Device::Ram },
+            cached: 0.0,
+        };
+    }
+    let head = anatomy.head().bytes + anatomy.bytes(Block::Model, Piece::Norm);
+    let mtp = anatomy.sum(|group| group.block == Block::Mtp);
+    let (mtp_cache, mtp_weights) = match anatomy.config.mtp_layers {
+        0 => (0, 0),
+        _ if wish.mtp => (cache, mtp),
+        _ => (cache, 0),
+    };
+    let Some(device) = rooms.take(head + mtp_cache + mtp_weights) else {
+        return Ok(None);
+    };
+    placement.head = device;
+    placement.mtp = if wish.mtp { device } else { Device::Nowhere };
+    placement.unused = Device::Nowhere;
+    if anatomy.is_tied() {
+        placement.embedding = device;
+    }
+    Ok(Some(placement))
+}
+
+/// Gives what is left of each GPU to copies of experts, or to the embedding if all experts are there.
+fn use_what_is_left(
+    anatomy: &Anatomy,
+    machine: &Machine,
+    wish: &Wish,
+    placement: &mut Placement,
+) -> Result<(), PlanError> {
+    for budget in budgets(anatomy, machine, wish, placement)? {
+        let left = budget.left() as f64;
+        if budget.device == Device::Ram {
+            continue;
+        }
+        let bytes = |layer: usize| anatomy.bytes(Block::Layer(layer), Piece::Experts) as f64;
+        let here: Vec<usize> = (0..placement.layers.len())
+            .filter(|&layer| {
+                let place = placement.layers[layer];
+                place.rest == budget.device && place.experts == Device::Ram
+            })
+            .collect();
+        let all: f64 = here.iter().map(|&layer| bytes(layer)).sum();
+        for layer in here {
+            let one = anatomy.experts(Block::Layer(layer));
+            let share = (left / all).min(1.0);
+            // A cache that cannot hold what one token uses keeps nothing until it is needed again.
+            let is_useful = one.is_some_and(|one| share * one.count >= one.top_k);
+            placement.layers[layer].cached = if is_useful { share } else { 0.0 };
+        }
+        let embedding = anatomy.bytes(Block::Model, Piece::Embedding);
+        let has_all = placement
+            .layers
+            .iter()
+            .all(|place| place.experts != Device::Ram);
+        if has_all && placement.head == budget.device && budget.left() >= embedding {
+            placement.embedding = budget.device;
+        }
+    }
+    Ok(())
+}
+
+/// What GPUs still have room for, one after the other.
+struct Rooms {
+    /// Index and bytes, the fastest first.
+    rooms: Vec<(usize, u64)>,
+    at: usize,
+}
+
+impl Rooms {
+    fn new(anatomy: &Anatomy, machine: &Machine, wish: &Wish) -> Self {
+        let taken = wish.vram_reserve + GPU_CONTEXT_BYTES + anatomy.buffer_bytes(wish);
+        let mut order: Vec<usize> = (0..machine.gpus.len()).collect();
+        order.sort_by(|&a, &b| {
+            let (a, b) = (&machine.gpus[a], &machine.gpus[b]);
+            b.bandwidth
+                .total_cmp(&a.bandwidth)
+                .then(b.free.cmp(&a.free))
+        });
+        let room = |index: usize| (index, machine.gpus[index].free.saturating_sub(taken));
+        Self {
+            rooms: order.into_iter().map(room).collect(),
+            at: 0,
+        }
+    }
+
+    /// Takes so much of the first GPU from the current one on that has it.
+    fn take(&mut self, bytes: u64) -> Option<Device> {
+        while let Some((index, room)) = self.rooms.get_mut(self.at) {
+            if let Some(left) = room.checked_sub(bytes) {
+                *room = left;
+                return Some(Device::Gpu(*index));
+            }
+            self.at += 1;
+        }
+        None
+    }
+}
