@@ -11,8 +11,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
-    bench, convert, dashes, exit, foreign, inspect, logits, output, pull, run, serve, synth,
-    tokenize,
+    bench, convert, dashes, doctor, exit, foreign, inspect, logits, output, plan, pull, run, serve,
+    synth, tokenize,
 };
 
 /// Runs the Qwen3.5 family of language models on the machine you have.
@@ -45,6 +45,10 @@ enum Command {
     Logits(logits::LogitsArgs),
     /// Measure how fast models run here.
     Bench(Box<bench::BenchArgs>),
+    /// Say where a model would go on a machine, and how fast it would be, before it is loaded or fetched.
+    Plan(Box<plan::PlanArgs>),
+    /// Say what this machine has for models, what is wrong, and how to mend it.
+    Doctor(doctor::DoctorArgs),
     /// Show what is in a model file, and what is wrong with it.
     Inspect(inspect::InspectArgs),
     /// Turn text into token ids, or ids into text.
@@ -72,6 +76,8 @@ impl Command {
             Command::Pull(args) => pull::run(&args),
             Command::Logits(args) => logits::run(&args, global),
             Command::Bench(args) => bench::run(&args, global),
+            Command::Plan(args) => plan::run(&args, global),
+            Command::Doctor(args) => doctor::run(&args, global),
             Command::Inspect(args) => inspect::run(&args),
             Command::Tokenize(args) => tokenize::run(&args),
             Command::Synth(args) => synth::run(&args, global),

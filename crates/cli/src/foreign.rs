@@ -31,7 +31,7 @@ const ALWAYS: &str = "templates are always used";
 const NEVER_SHIFTS: &str = "contexts are never shifted";
 const HAS_IT: &str = "it is so already";
 
-const FOREIGN: [Foreign; 31] = [
+const FOREIGN: [Foreign; 29] = [
     foreign(&["threads-batch", "tb"], Takes::Value, THREADS),
     foreign(
         &["flash-attn", "fa"],
@@ -42,8 +42,6 @@ const FOREIGN: [Foreign; 31] = [
     foreign(&["override-tensor", "ot"], Takes::Value, NO_GPU),
     foreign(&["n-cpu-moe", "ncmoe"], Takes::Value, NO_GPU),
     foreign(&["cpu-moe", "cmoe"], Takes::Nothing, NO_GPU),
-    foreign(&["fit"], Takes::Switch, NO_GPU),
-    foreign(&["fit-target", "fitt"], Takes::Value, NO_GPU),
     foreign(&["fit-ctx", "fitc"], Takes::Value, NO_GPU),
     foreign(&["device", "dev"], Takes::Value, NO_GPU),
     foreign(&["split-mode", "sm"], Takes::Value, NO_GPU),

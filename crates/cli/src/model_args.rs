@@ -13,6 +13,7 @@ use tensor::Reference;
 
 use crate::args::Global;
 use crate::exit::Failure;
+use crate::fit::FitArgs;
 use crate::hub::{self, HubArgs, HubError};
 use crate::output;
 use crate::rope::RopeArgs;
@@ -48,6 +49,8 @@ pub(crate) struct LoadArgs {
     /// machine reads them best, while the model answers already, if there is memory for a copy.
     #[arg(long)]
     no_repack: bool,
+    #[command(flatten)]
+    pub(crate) fit: FitArgs,
 }
 
 impl LoadArgs {
@@ -155,7 +158,7 @@ pub(crate) struct Device {
     backend: BackendChoice,
     /// The threads of a CPU.
     pool: Option<Arc<cpu::Pool>>,
-    options: LoadOptions,
+    load: LoadArgs,
 }
 
 impl Device {
@@ -172,8 +175,9 @@ impl Device {
         settings: &EngineSettings,
         progress: &dyn Fn(usize, usize),
     ) -> anyhow::Result<Engine> {
+        self.load.fit.check(opened, settings)?;
         if let Some(pool) = &self.pool {
-            opened.bring_into_memory(self.options, pool)?;
+            opened.bring_into_memory(self.load.options(), pool)?;
         }
         let bar = output::step_progress("loading");
         let engine = opened.load(self.backend.clone(), settings, |done, total| {
@@ -239,7 +243,7 @@ impl ModelArgs {
         let device = Device {
             backend,
             pool,
-            options: self.load.options(),
+            load: self.load,
         };
         let engine = device.load(opened, settings, progress)?;
         Ok(Loaded { engine, device })

@@ -6,7 +6,7 @@
 //! in `docs/performance.md`.
 
 mod identity;
-mod limits;
+pub(crate) mod limits;
 mod lists;
 mod load;
 mod machine;

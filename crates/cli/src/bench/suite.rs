@@ -192,6 +192,7 @@ impl<'a> Suite<'a> {
         threads: usize,
         settings: &EngineSettings,
     ) -> anyhow::Result<Engine> {
+        self.args.memory.fit.check(opened, settings)?;
         let backend = match self.args.backend {
             Backend::Reference => BackendChoice::Reference(Reference::default()),
             Backend::Cpu => {

@@ -7,6 +7,8 @@
 mod cache;
 mod choose;
 mod error;
+pub(crate) mod header;
+mod heads;
 mod http;
 mod listing;
 mod name;
@@ -23,6 +25,7 @@ use crate::output;
 use cache::{Place, Snapshot};
 use choose::Choice;
 pub(crate) use error::HubError;
+pub(crate) use heads::heads;
 use http::Hub;
 use listing::{Listing, RemoteFile};
 use name::{ModelName, Wanted};

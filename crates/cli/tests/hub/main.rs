@@ -5,6 +5,7 @@
 
 mod faults;
 mod fetching;
+mod planning;
 mod refusals;
 mod site;
 

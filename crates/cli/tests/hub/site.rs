@@ -200,8 +200,8 @@ impl Site {
         let (fault, etag) = (state.faults.pop_front(), state.etag.clone());
         drop(state);
         let mut from = asked.range.as_ref().map_or(0, |range| {
-            let digits = range.trim_start_matches("bytes=").trim_end_matches('-');
-            digits.parse().unwrap()
+            let digits = range.trim_start_matches("bytes=").split('-').next();
+            digits.unwrap_or_default().parse().unwrap()
         });
         let mut sent = usize::MAX;
         match fault {
