@@ -19,6 +19,7 @@ mod interrupt;
 mod loading;
 mod logits;
 mod model_args;
+mod nvidia;
 mod output;
 mod plan;
 mod pull;

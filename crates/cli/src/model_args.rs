@@ -15,6 +15,7 @@ use crate::args::Global;
 use crate::exit::Failure;
 use crate::fit::FitArgs;
 use crate::hub::{self, HubArgs, HubError};
+use crate::nvidia;
 use crate::output;
 use crate::rope::RopeArgs;
 
@@ -68,6 +69,8 @@ impl LoadArgs {
 pub(crate) enum Backend {
     /// The SIMD kernels of this machine.
     Cpu,
+    /// An NVIDIA GPU that holds the whole model. Its kernels were tested on a CPU, never yet on a GPU.
+    Gpu,
     /// Plain loops: slow, and what all else is judged by.
     Reference,
 }
@@ -234,6 +237,7 @@ impl ModelArgs {
     ) -> anyhow::Result<Loaded> {
         let (backend, pool) = match self.backend {
             Backend::Reference => (BackendChoice::Reference(Reference::default()), None),
+            Backend::Gpu => (BackendChoice::Gpu(nvidia::open()?), None),
             Backend::Cpu => {
                 let pool = threads.pool();
                 let cpu = cpu::Cpu::new(Arc::clone(&pool))?;

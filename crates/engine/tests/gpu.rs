@@ -2,7 +2,7 @@
 //! answers of the reference, whatever the road, and how many launches a token takes.
 //!
 //! Without a compiler for the stand-in there is nothing to run: the tests say so. Run with `--nocapture`
-//! for the figures.
+//! for the figures. With `TIDEMILL_TEST_GPU` set, the same on this machine's GPU.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -14,8 +14,8 @@ use std::sync::{Mutex, PoisonError};
 
 use engine::{BackendChoice, Engine, EngineSettings, KvTypes, OpenedModel, Work, argmax};
 use formats::DType;
-use gpu::Gpu;
 use gpu::standin::{self, Build};
+use gpu::{Gpu, Options};
 use tensor::Reference;
 use tidemill_engine as engine;
 
@@ -23,6 +23,9 @@ use tidemill_engine as engine;
 static ONE: Mutex<()> = Mutex::new(());
 
 fn stand_in() -> Option<Gpu> {
+    if std::env::var_os("TIDEMILL_TEST_GPU").is_some() {
+        return Some(Gpu::open(Options::default()).unwrap());
+    }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let Some(options) = standin::options(folder, &Build::default()).unwrap() else {
         println!("SKIPPED: no g++ to build the stand-in GPU with; no model was run on it");

@@ -9,7 +9,7 @@
 // Values that share a scale.
 #define GROUP 32
 
-struct GroupScale {
+struct alignas(8) GroupScale {
     float scale;
     int sums;
 };

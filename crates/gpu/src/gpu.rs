@@ -1,9 +1,9 @@
 //! The backend: a device, its kernels and its memory.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use tensor::OpError;
+use tensor::{OpError, Rotary};
 
 use crate::args;
 use crate::batch::BatchCache;
@@ -34,7 +34,12 @@ pub struct Gpu {
     pub(crate) kernels: Arc<Kernels>,
     /// The batch of the step, on the device.
     pub(crate) batches: Arc<BatchCache>,
+    /// How the model's heads are turned, on the device.
+    pub(crate) rotary: Arc<RotaryCache>,
 }
+
+/// The last rotation, and its frequencies and axes on the device: a model has one.
+pub(crate) type RotaryCache = Mutex<Option<(Rotary, Arc<Buffer>)>>;
 
 /// Values of a group, which share a scale.
 pub(crate) const GROUP: usize = 32;
@@ -57,6 +62,7 @@ impl Gpu {
                 options.cache,
             )),
             batches: Arc::default(),
+            rotary: Arc::default(),
             driver,
         })
     }

@@ -37,7 +37,7 @@ impl Suite<'_> {
             Backend::Cpu => cpu::Cpu::new(Arc::new(cpu::Pool::new(1)))
                 .ok()
                 .map(|cpu| cpu.isa().to_string()),
-            Backend::Reference => None,
+            Backend::Gpu | Backend::Reference => None,
         };
         record.backend = Some(format!("{:?}", self.args.backend).to_lowercase());
         record.type_k = Some(setup.key_type.name().to_lowercase());

@@ -195,6 +195,7 @@ impl<'a> Suite<'a> {
         self.args.memory.fit.check(opened, settings)?;
         let backend = match self.args.backend {
             Backend::Reference => BackendChoice::Reference(Reference::default()),
+            Backend::Gpu => BackendChoice::Gpu(crate::nvidia::open()?),
             Backend::Cpu => {
                 let pool = Arc::new(cpu::Pool::new(threads));
                 opened.bring_into_memory(self.args.memory.options(), &pool)?;

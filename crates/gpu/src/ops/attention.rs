@@ -1,5 +1,7 @@
 //! Gated attention over pages.
 
+use std::sync::{Arc, PoisonError};
+
 use formats::DType;
 use tensor::{AttentionShape, Batch, OpError, Rotary};
 
@@ -8,6 +10,7 @@ use crate::args;
 use crate::gpu::{GROUP, Gpu, WARP, code_addresses};
 use crate::matrix::Vector;
 use crate::memory::PagesAndStates;
+use crate::pool::Buffer;
 use crate::tensor_on_device::Activations;
 
 /// Heads of a block, each with a warp.
@@ -161,16 +164,19 @@ impl Gpu {
         Ok(out)
     }
 
-    /// Frequencies, then axes. They are a model's, so they are small and the same all the time.
-    fn rotary_on_device(&self, rotary: &Rotary) -> Result<crate::pool::Buffer, OpError> {
-        let mut bytes: Vec<u8> = rotary
-            .frequencies
-            .iter()
-            .flat_map(|f| f.to_le_bytes())
-            .collect();
-        bytes.extend_from_slice(&rotary.axes);
-        let buffer = self.take(bytes.len())?;
+    /// Frequencies, then axes: uploaded once a model.
+    fn rotary_on_device(&self, rotary: &Rotary) -> Result<Arc<Buffer>, OpError> {
+        let mut last = self.rotary.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, buffer)) = &*last
+            && known == rotary
+        {
+            return Ok(Arc::clone(buffer));
+        }
+        let frequencies = rotary.frequencies.iter().flat_map(|f| f.to_le_bytes());
+        let bytes: Vec<u8> = frequencies.chain(rotary.axes.iter().copied()).collect();
+        let buffer = Arc::new(self.take(bytes.len())?);
         self.driver.upload(buffer.memory(), 0, &bytes)?;
+        *last = Some((rotary.clone(), Arc::clone(&buffer)));
         Ok(buffer)
     }
 }

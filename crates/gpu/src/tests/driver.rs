@@ -28,7 +28,9 @@ fn without_a_compiler_there_is_a_message() {
             ..super::Build::default()
         },
     );
-    let options = options.unwrap().unwrap();
+    let Some(options) = options.unwrap() else {
+        return;
+    };
     let without = Gpu::open(Options {
         compiler: Some("/nowhere/libnvrtc.so".into()),
         ..options.clone()
@@ -80,7 +82,8 @@ fn events_are_reached_in_order() {
     let Some(gpu) = gpu() else { return };
     let x = upload(&*gpu, &Random::new(1).tensor(2, 32));
     let event = Event::record(gpu.driver()).unwrap();
-    assert!(!event.is_reached().unwrap(), "nobody has waited yet");
+    // The stand-in puts work off as long as it can; a GPU may be done.
+    assert!(super::is_real() || !event.is_reached().unwrap());
     event.wait().unwrap();
     assert!(event.is_reached().unwrap());
     drop(x);

@@ -1,5 +1,6 @@
 //! Every operation, by the unmodified host code on the stand-in, against the scalar reference and against
-//! itself on other roads. Where there is no compiler for the stand-in, tests say so and pass.
+//! itself on other roads. Where there is no compiler for the stand-in, tests say so and pass. With
+//! `TIDEMILL_TEST_GPU` set, the same on this machine's GPU.
 
 mod attention;
 mod delta;
@@ -18,8 +19,8 @@ use formats::{DType, SharedBytes};
 use proptest::test_runner::{Config, RngSeed};
 use tensor::{Batch, OpError, Ops, PageId, StateId, StoredMatrix, Tensor, quant};
 
-use crate::Gpu;
 use crate::standin::{self, Build};
+use crate::{Gpu, Options};
 
 /// The same cases on every run.
 pub(crate) fn cases(cases: u32) -> Config {
@@ -41,6 +42,11 @@ pub(crate) fn build_folder() -> PathBuf {
     let mut folder = std::env::current_exe().expect("a test is a file");
     folder.pop();
     folder.join("standin")
+}
+
+/// Whether tests are to run on a real GPU.
+pub(crate) fn is_real() -> bool {
+    std::env::var_os("TIDEMILL_TEST_GPU").is_some()
 }
 
 /// A GPU that one test has for itself: the stand-in has one device and no locks.
@@ -70,6 +76,10 @@ pub(crate) fn gpu() -> Option<Alone> {
 
 pub(crate) fn gpu_of(build: &Build) -> Option<Alone> {
     let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if is_real() && build.mutations.is_empty() {
+        let gpu = Gpu::open(Options::default()).expect("this machine has a GPU");
+        return Some(Alone { gpu, _one: one });
+    }
     let Some(options) = standin::options(&build_folder(), build).expect("the stand-in compiles")
     else {
         eprintln!("SKIPPED: no g++ to build the stand-in GPU with; kernels were not tested");
