@@ -47,6 +47,20 @@ DEVICE int shuffle_xor(int value, int mask) { return __shfl_xor_sync(0xffffffffu
 DEVICE int shuffle(int value, int lane, int width) {
     return __shfl_sync(0xffffffffu, value, lane, width);
 }
+// Adds the products of signed bytes A [16, 16] and B [16, 8] to D, for a warp. Lane l has bytes
+// 4 (l % 4).. of A's rows l / 4 and l / 4 + 8, the same of B's column l / 4, and of D the columns
+// 2 (l % 4) and the next of row l / 4, then of row l / 4 + 8.
+DEVICE void multiply_16x8x16(int (&d)[4], u32 low, u32 high, u32 b) {
+#if __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]) : "r"(low), "r"(high), "r"(b));
+#else
+    asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0, %1}, {%2}, {%3}, {%0, %1};"
+        : "+r"(d[0]), "+r"(d[1]) : "r"(low), "r"(b));
+    asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0, %1}, {%2}, {%3}, {%0, %1};"
+        : "+r"(d[2]), "+r"(d[3]) : "r"(high), "r"(b));
+#endif
+}
 DEVICE void sync_block() { __syncthreads(); }
 DEVICE void sync_warp() { __syncwarp(); }
 // Keeps values of shared memory from waiting in registers for their next use.

@@ -1,24 +1,9 @@
 // Several weights times the same input: `out[i] = x W_i^T`, one launch for all of them.
-#include "dot.cuh"
+#include "linear.cuh"
 
 #define LINEAR_THREADS 128
 // Weight rows of a block.
 #define LINEAR_ROWS (LINEAR_THREADS / TEAM)
-#define MOST_PARTS 4
-
-// One of the weights, and its output [rows, weight.rows].
-struct LinearPart {
-    Matrix weight;
-    float* out;
-};
-
-struct LinearArgs {
-    Inputs in;
-    int rows;
-    int parts;
-    LinearPart part[MOST_PARTS];
-    int first_block[MOST_PARTS + 1];  // of each part
-};
 
 // Block (x, y): the x-th tile of weight rows, for the y-th R rows of input.
 template <int R>
@@ -45,6 +30,6 @@ DEVICE void linear(const LinearArgs& args) {
 }
 
 KERNEL_OF(LINEAR_THREADS, 4, linear_1, LinearArgs args) { linear<1>(args); }
-KERNEL_OF(LINEAR_THREADS, 4, linear_2, LinearArgs args) { linear<2>(args); }
+KERNEL_OF(LINEAR_THREADS, 3, linear_2, LinearArgs args) { linear<2>(args); }
 KERNEL_OF(LINEAR_THREADS, 3, linear_4, LinearArgs args) { linear<4>(args); }
 KERNEL_OF(LINEAR_THREADS, 3, linear_8, LinearArgs args) { linear<8>(args); }

@@ -46,10 +46,16 @@ pub const PROGRAMS: &[Program] = &[
         by_format: true,
         kernels: &[
             budget("linear_1", 128),
-            budget("linear_2", 128),
+            budget("linear_2", 168),
             budget("linear_4", 168),
             budget("linear_8", 168),
         ],
+    },
+    Program {
+        name: "matmul.cu",
+        source: include_str!("../kernels/matmul.cu"),
+        by_format: true,
+        kernels: &[budget("matmul_64", 255)],
     },
     Program {
         name: "experts.cu",
@@ -127,6 +133,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("dot.cuh", include_str!("../kernels/dot.cuh")),
     ("formats.cuh", include_str!("../kernels/formats.cuh")),
     ("input.cuh", include_str!("../kernels/input.cuh")),
+    ("linear.cuh", include_str!("../kernels/linear.cuh")),
     ("quantised.cuh", include_str!("../kernels/quantised.cuh")),
 ];
 const BOOKS: &str = "codebooks.h";

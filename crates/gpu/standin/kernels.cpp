@@ -3,6 +3,7 @@
 #include "delta.cu"
 #include "experts.cu"
 #include "linear.cu"
+#include "matmul.cu"
 #include "norm.cu"
 #include "repack.cu"
 #include "rows.cu"

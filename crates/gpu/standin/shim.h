@@ -68,6 +68,14 @@ T exchange(T value, unsigned from) {
     return other;
 }
 
+// The words of all lanes, until they exchange others.
+inline const u32* exchange_all(u32 word) {
+    u32* words = warp_words();
+    words[lane()] = word;
+    warp_barrier();
+    return words;
+}
+
 template <class T>
 T load(const void* at) {
     if (reinterpret_cast<uintptr_t>(at) % sizeof(T) != 0) fail("a misaligned load");
@@ -133,6 +141,17 @@ T shuffle(T value, int lane, int width) {
 }
 template <class T>
 T shuffle_xor(T value, int mask) { return shim::exchange(value, shim::lane() ^ static_cast<unsigned>(mask)); }
+// As in compat.cuh, by the lanes' telling each other what they have.
+inline void multiply_16x8x16(int (&d)[4], u32 low, u32 high, u32 b) {
+    unsigned row = shim::lane() / 4 * 4, column = shim::lane() % 4 * 8;
+    u32 rows[2][4], columns[2][4];
+    memcpy(rows[0], shim::exchange_all(low) + row, 16);
+    memcpy(rows[1], shim::exchange_all(high) + row, 16);
+    memcpy(columns, shim::exchange_all(b) + column, 32);
+    for (int i = 0; i < 4; i++) {
+        for (int k = 0; k < 4; k++) d[i] = dot4(static_cast<int>(rows[i / 2][k]), static_cast<int>(columns[i % 2][k]), d[i]);
+    }
+}
 inline void sync_block() { shim::block_barrier(); }
 inline void sync_warp() { shim::warp_barrier(); }
 inline void forget_memory() {}

@@ -105,7 +105,7 @@ impl Api {
             // maker's affair.
             match unsafe { Library::new(path) } {
                 Ok(library) => return Self::of(library),
-                Err(error) => reason = error.to_string(),
+                Err(error) => reason = format!("{}: {error}", path.display()),
             }
         }
         Err(GpuError::NoDriver { reason })

@@ -10,10 +10,33 @@ use crate::tensor_on_device::Activations;
 
 /// Weights of a launch.
 const MOST_PARTS: usize = 4;
-/// Weight rows of a block.
-const BLOCK_ROWS: usize = 16;
+/// The most inputs that are multiplied one by one where weights are quantised.
+const MOST_DOTS: usize = 8;
 const LINEAR_THREADS: usize = 128;
 pub(super) const NORM_THREADS: usize = 256;
+
+/// A kernel for products, with the weight rows and inputs of a block.
+struct Kernel {
+    name: &'static str,
+    weight_rows: usize,
+    inputs: usize,
+}
+
+impl Kernel {
+    const fn dots(name: &'static str, inputs: usize) -> Self {
+        Self {
+            name,
+            weight_rows: 16,
+            inputs,
+        }
+    }
+}
+
+const TILES: Kernel = Kernel {
+    name: "matmul_64",
+    weight_rows: 64,
+    inputs: 64,
+};
 
 impl Gpu {
     /// `[x W0^T, x W1^T, ...]`, a launch for every four weights.
@@ -31,36 +54,55 @@ impl Gpu {
         let needs_codes = weights.iter().any(|weight| weight.layout.is_quantised());
         let mut made = None;
         let inputs = self.inputs(x, needs_codes, &mut made)?;
-        let mut outputs = Vec::with_capacity(weights.len());
-        let (kernel, rows_at_once) = match x.rows {
-            0 | 1 => ("linear_1", 1),
-            2 => ("linear_2", 2),
-            3 | 4 => ("linear_4", 4),
-            _ => ("linear_8", 8),
+        let outputs = weights
+            .iter()
+            .map(|weight| self.tensor(x.rows, weight.rows()));
+        let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
+        let dots = match x.rows {
+            0 | 1 => Kernel::dots("linear_1", 1),
+            2 => Kernel::dots("linear_2", 2),
+            3 | 4 => Kernel::dots("linear_4", 4),
+            _ => Kernel::dots("linear_8", 8),
         };
-        for weights in weights.chunks(MOST_PARTS) {
-            let mut args = args::Linear {
-                inputs,
-                rows: x.rows as i32,
-                parts: weights.len() as i32,
-                ..args::Linear::default()
-            };
-            let mut blocks = 0;
-            for (index, weight) in weights.iter().enumerate() {
-                let out = self.tensor(x.rows, weight.rows())?;
-                args.part[index] = args::LinearPart {
-                    weight: weight.args(),
-                    out: out.values.address(),
-                };
-                blocks += weight.rows().div_ceil(BLOCK_ROWS);
-                args.first_block[index + 1] = blocks as i32;
-                outputs.push(out);
+        // Many inputs pay for tensor cores, which multiply codes.
+        let (tiled, dotted): (Vec<_>, Vec<_>) = weights
+            .iter()
+            .zip(&outputs)
+            .partition(|(weight, _)| x.rows > MOST_DOTS && weight.layout.is_quantised());
+        for (kernel, parts) in [(dots, dotted), (TILES, tiled)] {
+            for parts in parts.chunks(MOST_PARTS) {
+                self.launch_products(&kernel, x.rows, inputs, parts)?;
             }
-            let grid = [blocks, x.rows.div_ceil(rows_at_once), 1];
-            // SAFETY: inputs have the weights' columns, and each output was made for its weight.
-            unsafe { self.launch(kernel, grid, LINEAR_THREADS, &args)? };
         }
         Ok(outputs)
+    }
+
+    /// Products of up to four weights.
+    fn launch_products(
+        &self,
+        kernel: &Kernel,
+        rows: usize,
+        inputs: args::Inputs,
+        parts: &[(&&Matrix, &Activations)],
+    ) -> Result<(), OpError> {
+        let mut args = args::Linear {
+            inputs,
+            rows: rows as i32,
+            parts: parts.len() as i32,
+            ..args::Linear::default()
+        };
+        let mut blocks = 0;
+        for (index, (weight, out)) in parts.iter().enumerate() {
+            args.part[index] = args::LinearPart {
+                weight: weight.args(),
+                out: out.values.address(),
+            };
+            blocks += weight.rows().div_ceil(kernel.weight_rows);
+            args.first_block[index + 1] = blocks as i32;
+        }
+        let grid = [blocks, rows.div_ceil(kernel.inputs), 1];
+        // SAFETY: inputs have the weights' columns, and each output was made for its weight.
+        unsafe { self.launch(kernel.name, grid, LINEAR_THREADS, &args) }
     }
 
     pub(super) fn add_and_norm(

@@ -8,7 +8,7 @@ use crate::standin::Build;
 /// A fault: its file, what is replaced by what, and the check that is to notice.
 type Fault = (&'static str, &'static str, &'static str, fn(&Gpu));
 
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 11] = [
     // A barrier that is missing.
     (
         "norm.cu",
@@ -27,6 +27,12 @@ const FAULTS: [Fault; 10] = [
         "        sync_block();\n#pragma unroll 1\n        for (int index = 0; index < count",
         "#pragma unroll 1\n        for (int index = 0; index < count",
         |gpu| delta::check(gpu, 3, &[9]),
+    ),
+    (
+        "matmul.cu",
+        "            sync_block();\n#pragma unroll 1",
+        "#pragma unroll 1",
+        |gpu| linear::check_products(gpu, 2, 40, 1.0),
     ),
     // Off by one.
     ("formats.cuh", "low[1]) << 8", "low[1]) << 7", |gpu| {
