@@ -87,7 +87,8 @@ impl FitArgs {
                 let name = opened.path.display().to_string();
                 Err(NoPlan {
                     name,
-                    error,
+                    has_gpus: false,
+                    why: error,
                     advice,
                 }
                 .into())

@@ -111,11 +111,11 @@ pub(crate) fn run(args: &PlanArgs, global: &Global) -> anyhow::Result<()> {
 
 /// Why there is no plan, and what there could be instead.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} does not fit: {error}; {advice}")]
+#[error("{name} does not fit{}: {why}; {advice}", if *.has_gpus { " over the GPUs and RAM, nor into RAM alone" } else { "" })]
 pub(crate) struct NoPlan {
     pub(crate) name: String,
-    #[source]
-    pub(crate) error: PlanError,
+    pub(crate) has_gpus: bool,
+    pub(crate) why: PlanError,
     pub(crate) advice: Advice,
 }
 
@@ -138,7 +138,8 @@ fn planned(subject: &Subject, machine: &Machine, wish: &Wish) -> anyhow::Result<
         let name = subject.name.clone();
         NoPlan {
             name,
-            error,
+            has_gpus: !machine.gpus.is_empty(),
+            why: error,
             advice,
         }
         .into()

@@ -313,7 +313,7 @@ fn what_does_not_fit_is_told_what_would() {
         .unwrap_err()
         .to_string();
     for part in [
-        "qwen3.5-35b-a3b:Q8_0 does not fit",
+        "qwen3.5-35b-a3b:Q8_0 does not fit over the GPUs",
         "of RAM are needed",
         "Q5_K_M with",
     ] {
