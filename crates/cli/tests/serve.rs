@@ -218,7 +218,7 @@ fn what_llama_server_takes_is_taken() {
         ("-tb", "-tb"),
         ("-ot", "-ot"),
         ("--n-cpu-moe", "--n-cpu-moe"),
-        ("--fit", "--fit"),
+        ("--fit-ctx", "--fit-ctx"),
         ("--mmproj", "--mmproj"),
         ("--cache-reuse", "--cache-reuse"),
     ] {
