@@ -55,7 +55,7 @@ pub const PROGRAMS: &[Program] = &[
         name: "matmul.cu",
         source: include_str!("../kernels/matmul.cu"),
         by_format: true,
-        kernels: &[budget("matmul_64", 255)],
+        kernels: &[budget("matmul_64", 224)],
     },
     Program {
         name: "experts.cu",
@@ -65,7 +65,7 @@ pub const PROGRAMS: &[Program] = &[
             budget("choose", 48),
             budget("sort_pairs", 48),
             budget("gate_up_1", 128),
-            budget("gate_up_8", 200),
+            budget("gate_up_8", 232),
             budget("down_and_sum", 128),
             budget("down", 168),
             budget("sum_slots", 64),
