@@ -19,56 +19,68 @@ pub(crate) struct Known {
     /// 10^9 bytes per second.
     bandwidth: f64,
     /// 10^12 f32 operations per second of its vector units. They do as many int8 multiplications (dp4a:
-    /// four at a time, at half the rate), which is what kernels use yet.
+    /// four at a time, at half the rate).
     tflops: f64,
+    /// 10^12 int8 operations per second of its matrix units, without sparsity; a multiplication is two.
+    tops: f64,
     /// 10^9 bytes per second over its link, each way.
     pcie: f64,
 }
 
-const fn known(name: &'static str, vram_gib: f64, bandwidth: f64, tflops: f64, pcie: f64) -> Known {
+const fn known(
+    name: &'static str,
+    vram_gib: f64,
+    bandwidth: f64,
+    tflops: f64,
+    tops: f64,
+    pcie: f64,
+) -> Known {
     Known {
         name,
         vram_gib,
         bandwidth,
         tflops,
+        tops,
         pcie,
     }
 }
 
 /// From data sheets and architecture papers; of the A100 twice the f32 operations, for its dp4a.
 const TABLE: [Known; 27] = [
-    known("rtx 3060", 12.0, 360.0, 12.7, 31.5),
-    known("rtx 3080", 10.0, 760.0, 29.8, 31.5),
-    known("rtx 3090", 24.0, 936.0, 35.6, 31.5),
-    known("rtx 3090 ti", 24.0, 1008.0, 40.0, 31.5),
-    known("rtx 4060", 8.0, 272.0, 15.1, 15.8),
-    known("rtx 4060 ti", 16.0, 288.0, 22.1, 15.8),
-    known("rtx 4070", 12.0, 504.0, 29.1, 31.5),
-    known("rtx 4070 super", 12.0, 504.0, 35.5, 31.5),
-    known("rtx 4070 ti", 12.0, 504.0, 40.1, 31.5),
-    known("rtx 4070 ti super", 16.0, 672.0, 44.1, 31.5),
-    known("rtx 4080", 16.0, 717.0, 48.7, 31.5),
-    known("rtx 4080 super", 16.0, 736.0, 52.2, 31.5),
-    known("rtx 4090", 24.0, 1008.0, 82.6, 31.5),
-    known("rtx 5060 ti", 16.0, 448.0, 23.7, 31.5),
-    known("rtx 5070", 12.0, 672.0, 30.9, 63.0),
-    known("rtx 5070 ti", 16.0, 896.0, 43.9, 63.0),
-    known("rtx 5080", 16.0, 960.0, 56.3, 63.0),
-    known("rtx 5090", 32.0, 1792.0, 104.8, 63.0),
-    known("rtx a6000", 48.0, 768.0, 38.7, 31.5),
-    known("rtx 6000 ada", 48.0, 960.0, 91.1, 31.5),
-    known("rtx pro 6000", 96.0, 1792.0, 125.0, 63.0),
-    known("l40s", 48.0, 864.0, 91.6, 31.5),
-    known("a100", 80.0, 2039.0, 39.0, 31.5),
-    known("h100 pcie", 80.0, 2000.0, 51.2, 63.0),
-    known("h100", 80.0, 3350.0, 66.9, 63.0),
-    known("h200", 140.0, 4800.0, 66.9, 63.0),
-    known("b200", 180.0, 8000.0, 75.0, 63.0),
+    known("rtx 3060", 12.0, 360.0, 12.7, 102.0, 31.5),
+    known("rtx 3080", 10.0, 760.0, 29.8, 238.0, 31.5),
+    known("rtx 3090", 24.0, 936.0, 35.6, 284.0, 31.5),
+    known("rtx 3090 ti", 24.0, 1008.0, 40.0, 320.0, 31.5),
+    known("rtx 4060", 8.0, 272.0, 15.1, 121.0, 15.8),
+    known("rtx 4060 ti", 16.0, 288.0, 22.1, 177.0, 15.8),
+    known("rtx 4070", 12.0, 504.0, 29.1, 233.0, 31.5),
+    known("rtx 4070 super", 12.0, 504.0, 35.5, 284.0, 31.5),
+    known("rtx 4070 ti", 12.0, 504.0, 40.1, 321.0, 31.5),
+    known("rtx 4070 ti super", 16.0, 672.0, 44.1, 353.0, 31.5),
+    known("rtx 4080", 16.0, 717.0, 48.7, 390.0, 31.5),
+    known("rtx 4080 super", 16.0, 736.0, 52.2, 418.0, 31.5),
+    known("rtx 4090", 24.0, 1008.0, 82.6, 661.0, 31.5),
+    known("rtx 5060 ti", 16.0, 448.0, 23.7, 190.0, 31.5),
+    known("rtx 5070", 12.0, 672.0, 30.9, 247.0, 63.0),
+    known("rtx 5070 ti", 16.0, 896.0, 43.9, 352.0, 63.0),
+    known("rtx 5080", 16.0, 960.0, 56.3, 450.0, 63.0),
+    known("rtx 5090", 32.0, 1792.0, 104.8, 838.0, 63.0),
+    known("rtx a6000", 48.0, 768.0, 38.7, 310.0, 31.5),
+    known("rtx 6000 ada", 48.0, 960.0, 91.1, 728.0, 31.5),
+    known("rtx pro 6000", 96.0, 1792.0, 125.0, 1008.0, 63.0),
+    known("l40s", 48.0, 864.0, 91.6, 733.0, 31.5),
+    known("a100", 80.0, 2039.0, 39.0, 624.0, 31.5),
+    known("h100 pcie", 80.0, 2000.0, 51.2, 1513.0, 63.0),
+    known("h100", 80.0, 3350.0, 66.9, 1979.0, 63.0),
+    known("h200", 140.0, 4800.0, 66.9, 1979.0, 63.0),
+    known("b200", 180.0, 8000.0, 75.0, 4500.0, 63.0),
 ];
 
 /// Of a GPU that is not in the table: int8 multiplications per byte that it reads, about as consumers' cards
-/// have them.
+/// have them, and how many times as many on matrix units.
 pub(super) const MACS_PER_BYTE: f64 = 45.0;
+/// See [`MACS_PER_BYTE`].
+pub(super) const ON_MATRIX_UNITS: f64 = 4.0;
 
 /// The figures of the GPU that a name means: the longest that is in it.
 pub(crate) fn find(name: &str) -> Option<&'static Known> {
@@ -94,6 +106,7 @@ impl Known {
             free: total,
             bandwidth: self.bandwidth * 1e9,
             macs: self.tflops * 1e12,
+            matrix_macs: self.tops / 2.0 * 1e12,
             pcie: self.pcie * 1e9,
         }
     }

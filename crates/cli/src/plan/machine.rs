@@ -6,7 +6,7 @@ use clap::Args;
 use cpu::Isa;
 use engine::plan::{Gpu, Host, Machine};
 
-use super::gpus::{self, MACS_PER_BYTE};
+use super::gpus::{self, MACS_PER_BYTE, ON_MATRIX_UNITS};
 use crate::args::Global;
 use crate::exit::Failure;
 use crate::host_memory::HostMemory;
@@ -116,6 +116,7 @@ impl MachineArgs {
                     free: found.free,
                     bandwidth: bandwidth * 1e9,
                     macs: bandwidth * 1e9 * MACS_PER_BYTE,
+                    matrix_macs: bandwidth * 1e9 * MACS_PER_BYTE * ON_MATRIX_UNITS,
                     pcie: found.pcie.unwrap_or(USUAL_PCIE),
                 })
             });
@@ -157,6 +158,7 @@ impl MachineArgs {
                     free: vram,
                     bandwidth,
                     macs: bandwidth * MACS_PER_BYTE,
+                    matrix_macs: macs.unwrap_or(bandwidth * MACS_PER_BYTE) * ON_MATRIX_UNITS,
                     pcie: USUAL_PCIE,
                 }
             }

@@ -59,6 +59,7 @@ pub(super) struct GpuRow {
     pub(super) free_bytes: u64,
     pub(super) bytes_per_second: f64,
     pub(super) int8_macs_per_second: f64,
+    pub(super) matrix_int8_macs_per_second: f64,
     pub(super) pcie_bytes_per_second: f64,
 }
 
@@ -228,6 +229,7 @@ fn gpu_row(gpu: &engine::plan::Gpu) -> GpuRow {
         free_bytes: gpu.free,
         bytes_per_second: gpu.bandwidth,
         int8_macs_per_second: gpu.macs,
+        matrix_int8_macs_per_second: gpu.matrix_macs,
         pcie_bytes_per_second: gpu.pcie,
     }
 }

@@ -38,12 +38,13 @@ pub(super) fn text(report: &Report) -> String {
     for (index, gpu) in report.gpus.iter().enumerate() {
         line!(
             out,
-            "GPU {index}: {}, {} of {} free, {:.0} GB/s, {:.0} int8 TMAC/s, link {:.1} GB/s",
+            "GPU {index}: {}, {} of {} free, {:.0} GB/s, {:.0} int8 TMAC/s ({:.0} on matrix units), link {:.1} GB/s",
             gpu.name,
             gib(gpu.free_bytes),
             gib(gpu.total_bytes),
             gpu.bytes_per_second / 1e9,
             gpu.int8_macs_per_second / 1e12,
+            gpu.matrix_int8_macs_per_second / 1e12,
             gpu.pcie_bytes_per_second / 1e9
         );
     }

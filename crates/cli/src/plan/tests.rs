@@ -360,6 +360,7 @@ fn machines() -> impl Strategy<Value = Machine> {
                 free: (vram << 30) - 12_345,
                 bandwidth: bandwidth * 1e9,
                 macs: tera * 1e12,
+                matrix_macs: tera * 4e12,
                 pcie: pcie * 1e9,
             })
             .collect(),

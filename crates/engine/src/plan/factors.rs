@@ -39,7 +39,14 @@ pub const DELTA_OPERATIONS: f64 = 4.0;
 /// Of a GPU's read bandwidth when one or a few rows are multiplied. Assumed.
 pub const GPU_READS: f64 = 0.70;
 
-/// Of a GPU's int8 peak (dp4a) when many rows are multiplied. Assumed.
+/// Rows from which on matrices that all of them use are multiplied on matrix units (`docs/gpu.md`); experts
+/// are not yet.
+pub const GPU_MATRIX_UNITS_FROM: f64 = 9.0;
+
+/// Of the int8 peak of a GPU's matrix units. Assumed.
+pub const GPU_MATRIX_MULTIPLIES: f64 = 0.20;
+
+/// Of the int8 peak of a GPU's vector units when rows are multiplied. Assumed.
 pub const GPU_MULTIPLIES: f64 = 0.40;
 
 /// f32 multiplications for each of int8 on a GPU's vector units: one a lane instead of four at half the rate.
@@ -52,10 +59,11 @@ pub const GPU_ATTENTION: f64 = 0.40;
 /// a third of what the 35B's products cost (decision 18). Assumed.
 pub const GPU_DELTA: f64 = 0.06;
 
-/// Kernels that a layer launches, and those of embedding, head and sampling. Assumed.
-pub const LAUNCHES_PER_LAYER: f64 = 12.0;
+/// Kernels that a layer launches at most, and those of embedding, last norm and head: counted on the stand-in
+/// for the driver (`docs/gpu.md`).
+pub const LAUNCHES_PER_LAYER: f64 = 11.0;
 /// See [`LAUNCHES_PER_LAYER`].
-pub const LAUNCHES_AROUND: f64 = 6.0;
+pub const LAUNCHES_AROUND: f64 = 4.0;
 
 /// Seconds from one kernel of a graph to the next beyond what it reads and multiplies. Assumed.
 pub const LAUNCH_SECONDS: f64 = 2.5e-6;

@@ -13,6 +13,8 @@ pub struct Gpu {
     pub bandwidth: f64,
     /// int8 multiplications of its vector units (dp4a).
     pub macs: f64,
+    /// int8 multiplications of its matrix units, without sparsity.
+    pub matrix_macs: f64,
     /// Bytes over its link to the CPU, in one direction.
     pub pcie: f64,
 }

@@ -7,8 +7,9 @@ use model::LayerKind;
 use super::anatomy::{Anatomy, Block, ExpertsAnatomy, Piece};
 use super::factors::{
     CPU_ATTENTION, CPU_ATTENTION_OF_FEW, CPU_DELTA, CPU_READS, CPU_READS_AS_STORED,
-    CROSSING_SECONDS, F32_OF_INT8, GPU_ATTENTION, GPU_DELTA, GPU_F32_OF_INT8, GPU_MULTIPLIES,
-    GPU_READS, LAUNCH_SECONDS, LAUNCHES_AROUND, LAUNCHES_PER_LAYER, PCIE_CARRIES, cpu_multiplies,
+    CROSSING_SECONDS, F32_OF_INT8, GPU_ATTENTION, GPU_DELTA, GPU_F32_OF_INT8,
+    GPU_MATRIX_MULTIPLIES, GPU_MATRIX_UNITS_FROM, GPU_MULTIPLIES, GPU_READS, LAUNCH_SECONDS,
+    LAUNCHES_AROUND, LAUNCHES_PER_LAYER, PCIE_CARRIES, cpu_multiplies,
 };
 use super::machine::Machine;
 use super::placement::{Device, Placement};
@@ -173,6 +174,8 @@ struct Work {
     macs: f64,
     /// Rows that share a matrix.
     sharing: f64,
+    /// Whether it is experts', of which each row uses others.
+    is_chosen: bool,
 }
 
 impl Work {
@@ -240,6 +243,7 @@ impl<'a> Clock<'a> {
             bytes: (head.bytes + norm) as f64,
             macs: rows * head.macs,
             sharing: rows,
+            is_chosen: false,
         };
         self.spend(self.placement.head, work);
         if let Device::Gpu(_) = self.placement.head {
@@ -255,6 +259,7 @@ impl<'a> Clock<'a> {
             bytes: 0.0,
             macs: 0.0,
             sharing: rows,
+            is_chosen: false,
         };
         for group in self.anatomy.common(block) {
             work.bytes += group.bytes as f64;
@@ -286,6 +291,7 @@ impl<'a> Clock<'a> {
             bytes: chosen * experts.bytes,
             macs: uses * experts.macs,
             sharing: uses / chosen.max(1.0),
+            is_chosen: true,
         }
     }
 
@@ -360,6 +366,9 @@ impl<'a> Clock<'a> {
     /// The slower of reading and multiplying.
     fn time(&self, device: Device, work: Work) -> (Limit, f64) {
         let rate = match device {
+            Device::Gpu(gpu) if work.sharing >= GPU_MATRIX_UNITS_FROM && !work.is_chosen => {
+                self.machine.gpus[gpu].matrix_macs * GPU_MATRIX_MULTIPLIES
+            }
             Device::Gpu(gpu) => self.machine.gpus[gpu].macs * GPU_MULTIPLIES,
             _ => self.machine.host.macs * cpu_multiplies(work.sharing),
         };
