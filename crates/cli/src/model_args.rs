@@ -178,7 +178,10 @@ impl Device {
         settings: &EngineSettings,
         progress: &dyn Fn(usize, usize),
     ) -> anyhow::Result<Engine> {
-        self.load.fit.check(opened, settings)?;
+        // A GPU's memory is counted by its driver as it is taken.
+        if !matches!(self.backend, BackendChoice::Gpu(_)) {
+            self.load.fit.check(opened, settings)?;
+        }
         if let Some(pool) = &self.pool {
             opened.bring_into_memory(self.load.options(), pool)?;
         }

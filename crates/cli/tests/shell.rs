@@ -65,3 +65,35 @@ fn a_model_of_another_family_is_unsupported() {
     assert!(stderr_of(&assert).contains("llama"));
     assert!(!target.exists());
 }
+
+#[test]
+fn a_machine_is_looked_over() {
+    let assert = tidemill(&["doctor", "-o", "json"]).code(0);
+    let said = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
+    assert!(said.contains("\"runs\": true"), "{said}");
+}
+
+#[test]
+fn a_machine_that_is_not_there_is_planned_for() {
+    let described = [
+        "plan", "-m", "35b-a3b", "--gpu", "5080", "--ram", "64G", "--ram-bw", "80",
+    ];
+    let assert = tidemill(&[&described[..], &["--all"]].concat()).code(0);
+    let said = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
+    assert!(said.contains("| MXFP4_MOE |"), "{said}");
+    let assert = tidemill(&["plan", "-m", "35b-a3b", "--vram", "16G"]).code(2);
+    assert!(stderr_of(&assert).contains("--gpu-bw"));
+    let small = [
+        "plan",
+        "-m",
+        "397b-a17b",
+        "--gpu",
+        "none",
+        "--ram",
+        "64G",
+        "--ram-bw",
+        "80",
+    ];
+    let assert = tidemill(&small).code(1);
+    assert!(stderr_of(&assert).contains("of RAM are needed"));
+}

@@ -192,7 +192,9 @@ impl<'a> Suite<'a> {
         threads: usize,
         settings: &EngineSettings,
     ) -> anyhow::Result<Engine> {
-        self.args.memory.fit.check(opened, settings)?;
+        if self.args.backend != Backend::Gpu {
+            self.args.memory.fit.check(opened, settings)?;
+        }
         let backend = match self.args.backend {
             Backend::Reference => BackendChoice::Reference(Reference::default()),
             Backend::Gpu => BackendChoice::Gpu(crate::nvidia::open()?),

@@ -29,7 +29,7 @@ pub(super) fn findings() -> Vec<Finding> {
             findings.extend(libraries());
             findings.push(Finding::note(
                 "GPU use",
-                "this version computes on the CPU; `tidemill plan` tells what a GPU would bring",
+                "only with --backend gpu, and for models that one GPU holds; `tidemill plan` tells which do",
             ));
         }
         (Err(why), Some(_)) => findings.push(Finding::warning(
