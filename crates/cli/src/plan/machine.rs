@@ -197,15 +197,25 @@ impl MachineArgs {
                 measured
             }
         };
+        let macs = self.cpu_gmacs.map(|rate| rate * 1e9);
+        let macs = macs.unwrap_or_else(|| {
+            let own = peak_macs(threads);
+            if self.ram.is_some() || self.ram_bw.is_some() {
+                notes.push(format!(
+                    "the processor is taken to be this one, with {:.0} x 10^9 int8 multiplications a second; \
+                     --cpu-gmacs tells another's",
+                    own / 1e9
+                ));
+            }
+            own
+        });
         Ok(Host {
             name: cpu_name().unwrap_or_else(|| "CPU".to_owned()),
             threads,
             total,
             free,
             bandwidth,
-            macs: self
-                .cpu_gmacs
-                .map_or_else(|| peak_macs(threads), |rate| rate * 1e9),
+            macs,
         })
     }
 }
