@@ -11,6 +11,8 @@ pub mod ops;
 pub mod quant;
 pub mod reference;
 mod tensor;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use batch::{Batch, PageId, Span, StateId};
 pub use matrix::StoredMatrix;
