@@ -3,9 +3,10 @@
 use std::sync::{Arc, PoisonError};
 
 use formats::DType;
+use tensor::reference::shape_error;
 use tensor::{AttentionShape, Batch, OpError, Rotary};
 
-use super::{check_tensor, shape_error};
+use super::check_tensor;
 use crate::args;
 use crate::gpu::{GROUP, Gpu, WARP, code_addresses};
 use crate::matrix::Vector;

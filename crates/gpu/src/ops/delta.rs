@@ -1,8 +1,9 @@
 //! The causal convolution and the gated delta rule.
 
+use tensor::reference::shape_error;
 use tensor::{Batch, DeltaShape, HeadOrder, OpError, StateId};
 
-use super::{check_tensor, shape_error};
+use super::check_tensor;
 use crate::args;
 use crate::batch::DeviceBatch;
 use crate::gpu::{Gpu, WARP};

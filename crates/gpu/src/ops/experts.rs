@@ -1,8 +1,8 @@
 //! Routing and experts. What was chosen stays on the device.
 
+use tensor::reference::shape_error;
 use tensor::{MlpWeights, MoeWeights, OpError};
 
-use super::shape_error;
 use crate::args;
 use crate::gpu::{GROUP, Gpu};
 use crate::matrix::{Experts, Matrix};

@@ -1,8 +1,9 @@
 //! Products with weights, and norms: what surrounds them.
 
+use tensor::reference::shape_error;
 use tensor::{MlpWeights, OpError};
 
-use super::{check_tensor, shape_error};
+use super::check_tensor;
 use crate::args;
 use crate::gpu::{GROUP, Gpu, code_addresses};
 use crate::matrix::{Matrix, Vector};

@@ -8,6 +8,7 @@ mod rows;
 
 pub use experts::Routing;
 
+use tensor::reference::shape_error;
 use tensor::{
     AttentionShape, Batch, DeltaShape, MemoryLayout, MlpWeights, MoeWeights, OpError, Ops, PageId,
     Rotary, StateId, StateSnapshot, StoredExperts, StoredMatrix, Tensor,
@@ -17,19 +18,6 @@ use crate::gpu::Gpu;
 use crate::matrix::{Experts, Matrix, Vector};
 use crate::memory::PagesAndStates;
 use crate::tensor_on_device::Activations;
-
-/// An error about operands that do not fit.
-fn shape_error<T>(
-    op: &'static str,
-    expected: impl Into<String>,
-    found: impl Into<String>,
-) -> Result<T, OpError> {
-    Err(OpError::Shape {
-        op,
-        expected: expected.into(),
-        found: found.into(),
-    })
-}
 
 /// Checks that `x` has these rows and columns.
 fn check_tensor(

@@ -1,8 +1,9 @@
 //! Rows looked up, chosen, joined, searched, brought to the host.
 
+use tensor::reference::shape_error;
 use tensor::{OpError, Tensor};
 
-use super::{check_tensor, shape_error};
+use super::check_tensor;
 use crate::args;
 use crate::gpu::Gpu;
 use crate::matrix::Matrix;
