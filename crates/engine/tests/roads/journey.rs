@@ -40,8 +40,6 @@ pub(crate) struct Outcome {
     pub(crate) drafts: DraftCounts,
     /// Answers that have to be those of the plain road: with those that had to equal these.
     pub(crate) compared: usize,
-    /// How often a sequence was paused.
-    pub(crate) paused: u64,
 }
 
 /// Takes a road with all of a subject's prompts. `known` are the answers, for drafts to be
@@ -229,10 +227,10 @@ impl<'a> Traveller<'a> {
             match self.road.detour {
                 Detour::Fork => request.choices = 2,
                 Detour::Paused => {
-                    // As many as can run have begun when more urgent ones come.
+                    // As many as can run have begun when more urgent ones come, and no answer is
+                    // over but one of a single token.
                     request.priority = (at / self.road.together) as i32;
                     if at % self.road.together == 0 {
-                        self.step();
                         self.step();
                     }
                 }
@@ -319,8 +317,7 @@ impl<'a> Traveller<'a> {
                     assert!(!self.seconds[index].tokens.is_empty(), "{road:?}");
                 }
             }
-            // Short answers may be over before more urgent prompts come.
-            Detour::Paused => {}
+            Detour::Paused => assert!(metrics.paused > 0, "{road:?}: {metrics:?}"),
         }
         let forks = (0..prompts).filter(|&index| !is_sampled(index)).count();
         let compared = prompts
@@ -337,7 +334,6 @@ impl<'a> Traveller<'a> {
             answers: self.answers,
             drafts: self.scheduler.drafts(),
             compared,
-            paused: metrics.paused,
         }
     }
 }
