@@ -38,7 +38,8 @@ pub(super) struct Few<'a> {
     pub(super) values: CachedRows<'a>,
     /// Keys that will be wanted next, if any.
     pub(super) ahead: CachedRows<'a>,
-    /// Room for a row of the piece's scores per query.
+    /// `[queries, PIECE]`: room for the scores. Their places are known while compiling, so that they need no
+    /// registers.
     pub(super) scores: &'a mut [f32],
     /// `[queries, padded]`
     pub(super) mixed: &'a mut [f32],
@@ -78,11 +79,6 @@ impl Few<'_> {
         }
         most
     }
-
-    #[inline(always)]
-    fn row_len(&self) -> usize {
-        self.scores.len() / self.visible.len()
-    }
 }
 
 struct Scores<'a, 'b>(&'a mut Few<'b>);
@@ -106,11 +102,11 @@ impl<C: Cached, const N: usize> Kernel for ScoresOf<'_, '_, C, N> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let few = self.0;
-        let (lanes, padded, most, row_len) = (S::LANES, few.padded, few.most(), few.row_len());
+        let (lanes, padded, most) = (S::LANES, few.padded, few.most());
         let CachedRows { rows, cols, .. } = few.keys;
-        assert!(most <= rows.len() && most.next_multiple_of(lanes) <= row_len);
+        assert!(most <= rows.len() && most.next_multiple_of(lanes) <= PIECE);
         assert!(few.queries.len() == N * padded && padded.is_multiple_of(lanes));
-        assert!(few.scores.len() == N * row_len);
+        assert!(few.scores.len() == N * PIECE);
         let mut block = Block([0.0; MAX_LANES * MAX_LANES]);
         for first in (0..most).step_by(lanes) {
             let mut sums = [s.splat(0.0); N];
@@ -146,7 +142,7 @@ impl<C: Cached, const N: usize> Kernel for ScoresOf<'_, '_, C, N> {
             }
             for q in 0..N {
                 // SAFETY: rows of scores have whole vectors by the assertions.
-                unsafe { s.store(few.scores.as_mut_ptr().add(q * row_len + first), sums[q]) };
+                unsafe { s.store(few.scores.as_mut_ptr().add(q * PIECE + first), sums[q]) };
             }
         }
     }
@@ -165,10 +161,10 @@ impl Kernel for Weights<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> [[f32; 2]; MOST] {
         let few = self.0;
-        let (most, row_len) = (few.most(), few.row_len());
+        let most = few.most();
         let mut factors = [[1.0, 0.0]; MOST];
         for query in 0..few.visible.len() {
-            let scores = &mut few.scores[query * row_len..][..row_len];
+            let scores = &mut few.scores[query * PIECE..][..PIECE];
             let found = weights(Single(s), scores, few.visible[query], most, few.scale);
             if few.visible[query] > 0 {
                 (few.softmax[query], factors[query]) = few.softmax[query].merge(found);
@@ -201,11 +197,10 @@ impl<C: Cached, const N: usize> Kernel for MixOf<'_, '_, C, N> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (few, factors) = (self.0, self.1);
-        // Known here, the places of a position's weights need no registers.
-        let (padded, most, row_len) = (few.padded, few.most(), PIECE);
+        let (padded, most) = (few.padded, few.most());
         let CachedRows { rows, cols, .. } = few.values;
         let width = STRIP * S::LANES;
-        assert!(most <= rows.len() && few.scores.len() == N * row_len && most <= row_len);
+        assert!(most <= rows.len() && few.scores.len() == N * PIECE && most <= PIECE);
         assert!(few.mixed.len() == N * padded && padded.is_multiple_of(width));
         let lines = few.ahead.row_bytes.div_ceil(LINE);
         for column in (0..padded).step_by(width) {
@@ -224,7 +219,7 @@ impl<C: Cached, const N: usize> Kernel for MixOf<'_, '_, C, N> {
                     }
                     let weight = few.scores.as_ptr().add(position);
                     for q in 0..N {
-                        let weight = s.splat(*weight.add(q * row_len));
+                        let weight = s.splat(*weight.add(q * PIECE));
                         for v in 0..STRIP {
                             sums[q][v] = s.mul_add(values[v], weight, sums[q][v]);
                         }
