@@ -120,7 +120,12 @@ impl DepthController {
             let longer = (seconds - plain).clamp(-plain, plain.max(2.0 * (verified - plain)));
             let worth = plain * accepted as f64 / sequences.max(1) as f64;
             let loss = longer + drafting - worth;
-            let could_pay = loss < 0.0 || self.could_pay(sequences, has_free);
+            let certain = Prospect {
+                most: MOST_DRAFTS,
+                probabilities: [1.0; MOST_DRAFTS],
+                is_free: has_free,
+            };
+            let could_pay = loss < 0.0 || self.would_draft(sequences, certain);
             self.budget
                 .pay(if could_pay { loss } else { HOPELESS * loss });
         }
@@ -251,17 +256,6 @@ impl DepthController {
         };
         let verified = self.widths.of(sequences, 1).unwrap_or(plain);
         verified - plain + self.drafts.of(1).unwrap_or(GUESSED_DRAFT * plain)
-    }
-
-    /// Whether drafts would be worth it if all of them were right, going by what steps cost.
-    fn could_pay(&self, sequences: usize, is_free: bool) -> bool {
-        let certain = Prospect {
-            most: MOST_DRAFTS,
-            probabilities: [1.0; MOST_DRAFTS],
-            is_free,
-        };
-        let depths = self.best(&vec![certain; sequences], sequences);
-        depths.iter().any(|&depth| depth > 0)
     }
 
     /// The depths with the most tokens per second, going by experience.
