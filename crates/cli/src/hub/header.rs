@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use formats::SharedBytes;
 use formats::gguf::{GgufFile, Problem, SplitName};
 use reqwest::blocking::Client;
-use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::header::{CONTENT_RANGE, HeaderMap, RANGE};
 use reqwest::{StatusCode, Url};
 use tempfile::TempDir;
 
@@ -152,13 +152,9 @@ impl ReadAt for Remote<'_> {
         let response = request.send().map_err(reqwest::Error::without_url);
         let response = response.with_context(|| format!("ask for {shown}"))?;
         let whole = match response.status() {
-            StatusCode::PARTIAL_CONTENT => {
-                let range = response.headers().get(CONTENT_RANGE);
-                let range = range.and_then(|range| parse_range(range.to_str().ok()?));
-                range
-                    .filter(|(start, _)| *start == from)
-                    .map(|(_, whole)| whole)
-            }
+            StatusCode::PARTIAL_CONTENT => content_range(response.headers())
+                .filter(|(start, _)| *start == from)
+                .map(|(_, whole)| whole),
             // It sends all of it: what is before is passed over.
             StatusCode::OK => response.content_length().filter(|_| from == 0),
             status => bail!("{shown}: status {status}"),
@@ -174,10 +170,11 @@ impl ReadAt for Remote<'_> {
     }
 }
 
-/// The first byte's place and the whole length in `bytes 0-5/100`.
-fn parse_range(text: &str) -> Option<(u64, u64)> {
-    let (range, whole) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, _) = range.split_once('-')?;
+/// The first byte's place and the length of the whole file, of `bytes 5-9/10`.
+pub(super) fn content_range(headers: &HeaderMap) -> Option<(u64, u64)> {
+    let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
+    let (bytes, whole) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = bytes.split_once('-')?;
     Some((first.parse().ok()?, whole.parse().ok()?))
 }
 
@@ -257,9 +254,15 @@ mod tests {
 
     #[test]
     fn ranges_are_read() {
-        assert_eq!(parse_range("bytes 0-5/100"), Some((0, 100)));
-        assert_eq!(parse_range("bytes 7-9/10"), Some((7, 10)));
-        assert_eq!(parse_range("bytes */10"), None);
-        assert_eq!(parse_range("pages 1-2/3"), None);
+        let check = |text: &str, want| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_RANGE, text.parse().unwrap());
+            assert_eq!(content_range(&headers), want, "{text}");
+        };
+        check("bytes 0-5/100", Some((0, 100)));
+        check("bytes 5-9/10", Some((5, 10)));
+        check("bytes 5-9/*", None);
+        check("bytes */10", None);
+        check("pages 1-2/3", None);
     }
 }

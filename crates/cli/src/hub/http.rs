@@ -76,7 +76,7 @@ impl<'s> Hub<'s> {
             .build();
         let client = client.map_err(|error| HubError::Answer {
             what: "connections to the Hub".to_owned(),
-            why: chain(&error),
+            why: chain(error),
         })?;
         Ok(Self { client, settings })
     }
@@ -93,7 +93,7 @@ impl<'s> Hub<'s> {
         let mut json = Vec::new();
         let mut body = reply.response.take(LONGEST_LIST + 1);
         body.read_to_end(&mut json)
-            .map_err(|error| Trouble::passing(chain(&error)))?;
+            .map_err(|error| Trouble::passing(chain(error)))?;
         let wrong = |why: String| HubError::Answer {
             what: format!("the list of files at {url}"),
             why,
@@ -148,7 +148,7 @@ impl<'s> Hub<'s> {
             }
             let response = request.send();
             let response =
-                response.map_err(|error| Trouble::passing(chain(&error.without_url())))?;
+                response.map_err(|error| Trouble::passing(chain(error.without_url())))?;
             let status = response.status();
             let headers = response.headers();
             linked = linked.or_else(|| text_of(headers, "x-linked-etag"));
@@ -252,13 +252,6 @@ fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// An error with its reasons, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
+pub(super) fn chain(error: impl std::error::Error + Send + Sync + 'static) -> String {
+    format!("{:#}", anyhow::Error::new(error))
 }

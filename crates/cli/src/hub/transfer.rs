@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap};
+use reqwest::header::CONTENT_LENGTH;
 
 use super::HubError;
+use super::header;
 use super::http::{Hub, Reply, Trouble, chain};
 use super::listing::RemoteFile;
 use super::name::Repository;
@@ -155,7 +156,8 @@ impl Source<'_> {
         let is_same = partial.goes_on_with(tag.as_deref());
         match response.status() {
             StatusCode::PARTIAL_CONTENT if from > 0 => {
-                let has_rest = range(response.headers()) == Some((from, file.bytes));
+                let has_rest =
+                    header::content_range(response.headers()) == Some((from, file.bytes));
                 if !is_same || !has_rest {
                     partial.restart()?;
                     let why = match has_rest {
@@ -187,7 +189,7 @@ impl Source<'_> {
         while partial.rest() > 0 {
             interrupt::check().map_err(HubError::from)?;
             let read = response.read(&mut piece);
-            let count = read.map_err(|error| Trouble::passing(chain(&error)))?;
+            let count = read.map_err(|error| Trouble::passing(chain(error)))?;
             if count == 0 {
                 return Err(Trouble::passing("the connection ended too early"));
             }
@@ -212,30 +214,9 @@ impl Source<'_> {
     }
 }
 
-/// The first byte's number and the number of all, of `bytes 5-9/10`.
-fn range(headers: &HeaderMap) -> Option<(u64, u64)> {
-    let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
-    let (bytes, whole) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, _) = bytes.split_once('-')?;
-    Some((first.parse().ok()?, whole.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranges_are_read() {
-        let check = |text: &str, want| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_RANGE, text.parse().unwrap());
-            assert_eq!(range(&headers), want, "{text}");
-        };
-        check("bytes 5-9/10", Some((5, 10)));
-        check("bytes 5-9/*", None);
-        check("bytes */10", None);
-        check("nonsense", None);
-    }
 
     #[test]
     fn patience_has_an_end() {
