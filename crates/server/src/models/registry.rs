@@ -255,7 +255,7 @@ impl Registry {
                 }
             });
         }
-        let (worker, thread) = Worker::start(scheduler)?;
+        let (worker, thread) = Worker::start(scheduler, &self.runtime)?;
         let number = {
             let mut state = self.held();
             state.loads += 1;

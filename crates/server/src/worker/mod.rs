@@ -1,7 +1,10 @@
 //! The thread that drives the engine: requests come in over a channel, events go out over one
 //! channel for each request.
 //!
-//! Those are unbounded, so that a client that reads slowly neither stalls the others nor loses
+//! The events of a step leave the thread together, for a task that hands them out: waking another thread
+//! takes the engine's as long as much of a small model's layer, and once a step is enough.
+//!
+//! Channels are unbounded, so that a client that reads slowly neither stalls the others nor loses
 //! anything; an answer's length bounds them. A request whose receiver is gone is cancelled before
 //! the next step, while its prompt is read as well as later.
 
@@ -15,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use engine::{Event, RequestId, Scheduler, SubmitError};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 
@@ -77,18 +81,23 @@ impl Life {
 const PUBLISH: Duration = Duration::from_millis(100);
 
 impl Worker {
-    /// Starts the thread.
+    /// Starts the thread, and on `runtime` what hands out its events.
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub(crate) fn start(scheduler: Scheduler) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(
+        scheduler: Scheduler,
+        runtime: &Handle,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (submissions, received) = channel();
+        let (mail, steps) = unbounded_channel();
+        runtime.spawn(hand_out(steps));
         let board = Arc::new(Board::new(Figures::of(&scheduler)));
         let shown = Arc::clone(&board);
         let (alive, life) = watch::channel(());
         let drive = move || {
             let _alive = alive;
-            Driver::new(scheduler, shown).drive(&received);
+            Driver::new(scheduler, shown, mail).drive(&received);
         };
         let thread = std::thread::Builder::new()
             .name("tidemill-engine".to_owned())
@@ -154,21 +163,39 @@ struct Listener {
     latest: BTreeMap<usize, Instant>,
     unfinished: usize,
     /// Keeps the model loaded.
-    user: Arc<Ticket>,
+    _user: Arc<Ticket>,
+}
+
+/// An event and whom it is for.
+type Letter = (UnboundedSender<Stamped>, Stamped);
+
+/// Hands out the events of each step.
+async fn hand_out(mut steps: UnboundedReceiver<Vec<Letter>>) {
+    while let Some(letters) = steps.recv().await {
+        for (events, stamped) in letters {
+            // One that left is cancelled before the next step.
+            let _ = events.send(stamped);
+        }
+    }
 }
 
 struct Driver {
     scheduler: Scheduler,
     board: Arc<Board>,
+    mail: UnboundedSender<Vec<Letter>>,
+    /// Of this step.
+    letters: Vec<Letter>,
     listeners: BTreeMap<RequestId, Listener>,
     published: Instant,
 }
 
 impl Driver {
-    fn new(scheduler: Scheduler, board: Arc<Board>) -> Self {
+    fn new(scheduler: Scheduler, board: Arc<Board>, mail: UnboundedSender<Vec<Letter>>) -> Self {
         Self {
             scheduler,
             board,
+            mail,
+            letters: Vec::new(),
             listeners: BTreeMap::new(),
             published: Instant::now(),
         }
@@ -191,6 +218,10 @@ impl Driver {
             let now = Instant::now();
             for event in events {
                 self.tell(event, now);
+            }
+            if !self.letters.is_empty() {
+                // Without a runtime nobody listens.
+                let _ = self.mail.send(std::mem::take(&mut self.letters));
             }
             if now.duration_since(self.published) >= PUBLISH {
                 self.publish();
@@ -220,7 +251,7 @@ impl Driver {
                 at,
                 latest: BTreeMap::new(),
                 unfinished,
-                user,
+                _user: user,
             };
             self.listeners.insert(id, listener);
             // Whoever has its reply finds it on the board.
@@ -262,17 +293,13 @@ impl Driver {
             _ => false,
         };
         let stamped = Stamped { at: now, event };
-        // One that left is cancelled before the next step.
-        if !is_over {
-            let _ = listener.events.send(stamped);
-        } else if let Some(listener) = id.and_then(|id| self.listeners.remove(&id)) {
-            // Whoever hears the end finds it on the board.
+        let events = listener.events.clone();
+        if let Some(over) = id.filter(|_| is_over) {
+            // Whoever hears the end finds it on the board, and may ask at once what is in use.
+            self.listeners.remove(&over);
             self.publish();
-            let Listener { events, user, .. } = listener;
-            // Whoever hears the end may ask at once what is in use.
-            drop(user);
-            let _ = events.send(stamped);
         }
+        self.letters.push((events, stamped));
     }
 
     fn publish(&mut self) {

@@ -2,8 +2,12 @@
 //!
 //!     cargo test --release -p tidemill-server --test http overhead -- --ignored --nocapture
 //!
-//! `TIDEMILL_LOAD_MODEL` names another model than the tiny one, `TIDEMILL_LOAD_TOKENS` (64) the tokens
-//! of each answer, `TIDEMILL_LOAD_REQUESTS` (64) the requests of a round.
+//! `TIDEMILL_LOAD_MODEL` names another model than the tiny one, `TIDEMILL_LOAD_TOKENS` (64) the mean
+//! length of answers, `TIDEMILL_LOAD_REQUESTS` (64) the requests of a round, `TIDEMILL_LOAD_ROUNDS` (12) the
+//! rounds.
+//!
+//! Answers are of many lengths, so that prompts come one by one as they do in service. Rounds are short, and each is compared with those of the scheduler alone right before and right after it, so
+//! that what else the machine does meets both alike. The median of those comparisons is told, and their quartiles.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,11 +16,11 @@ use std::time::{Duration, Instant};
 use crate::common::client::send;
 use crate::common::{Server, tiny, usual};
 use engine::{Limits, Request, SamplerSettings, Scheduler, SchedulerSettings};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use tidemill_server::{Defaults, LoadError, LoadedModel, Loader, Loading};
 
 const AT_ONCE: usize = 8;
-const ROUNDS: usize = 5;
 /// Tokens of a prompt.
 const PROMPT: usize = 64;
 
@@ -62,6 +66,11 @@ fn prompt(round: usize, request: usize) -> Vec<u32> {
         .collect()
 }
 
+/// The length of a request's answer: a half to one and a half of `mean`.
+fn answer_len(mean: usize, request: usize) -> usize {
+    mean / 2 + request * 37 % (mean + 1)
+}
+
 /// Requests a second, and the processor's time for each, through the scheduler alone.
 fn direct(scheduler: &mut Scheduler, round: usize, requests: usize, tokens: usize) -> Cost {
     let before = Clock::now();
@@ -75,7 +84,7 @@ fn direct(scheduler: &mut Scheduler, round: usize, requests: usize, tokens: usiz
                 ..SamplerSettings::default()
             };
             request.limits = Limits {
-                max_tokens: Some(tokens),
+                max_tokens: Some(answer_len(tokens, next)),
                 ..Limits::default()
             };
             request.cache = false;
@@ -109,7 +118,7 @@ fn through_http(
                         return;
                     }
                     let body = json!({
-                        "prompt": prompt(round, request), "max_tokens": tokens, "temperature": 0,
+                        "prompt": prompt(round, request), "max_tokens": answer_len(tokens, request), "temperature": 0,
                         "ignore_eos": true, "cache_prompt": false, "stream": stream,
                     });
                     let body = body.to_string();
@@ -152,21 +161,35 @@ impl Clock {
 
 /// What all threads of this process have used so far.
 fn processor_time() -> Duration {
-    let tasks = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // Behind the name, which may hold anything: user and system time in hundredths of a second.
-    let fields = tasks.rsplit(") ").next().unwrap_or_default();
-    let ticks = fields.split(' ').skip(11).take(2);
-    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 10)
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-fn best(costs: &[Cost]) -> Cost {
-    let per_second = costs.iter().map(|cost| cost.per_second).fold(0.0, f64::max);
-    let processor = costs.iter().map(|cost| cost.processor).min();
-    Cost {
-        per_second,
-        processor: processor.unwrap_or_default(),
+/// What a way costs beyond the scheduler alone in a round, in percent.
+#[derive(Debug, Clone, Copy)]
+struct Beyond {
+    fewer: f64,
+    dearer: f64,
+}
+
+impl Beyond {
+    /// `around` are rounds of the scheduler alone, before and after.
+    fn new(cost: Cost, around: [Cost; 2]) -> Self {
+        let mean = |of: fn(&Cost) -> f64| (of(&around[0]) + of(&around[1])) / 2.0;
+        let seconds = |cost: &Cost| 1.0 / cost.per_second;
+        let processor = |cost: &Cost| cost.processor.as_secs_f64();
+        Self {
+            fewer: 100.0 * (1.0 - mean(seconds) / seconds(&cost)),
+            dearer: 100.0 * (processor(&cost) / mean(processor) - 1.0),
+        }
     }
+}
+
+/// The median, and the quartiles around it.
+fn spread(mut values: Vec<f64>) -> String {
+    values.sort_by(f64::total_cmp);
+    let at = |part: f64| values[((values.len() - 1) as f64 * part).round() as usize];
+    format!("{:+.1} % ({:+.1} to {:+.1})", at(0.5), at(0.25), at(0.75))
 }
 
 #[test]
@@ -174,31 +197,36 @@ fn best(costs: &[Cost]) -> Cost {
 fn http_costs_little() {
     let requests = number("TIDEMILL_LOAD_REQUESTS", 64);
     let tokens = number("TIDEMILL_LOAD_TOKENS", 64);
+    let rounds = number("TIDEMILL_LOAD_ROUNDS", 12);
     let mut alone = load().scheduler;
     let server = Server::of(vec![tiny::offer(&["it"])], Model, usual());
     through_http(&server, 0, AT_ONCE, 4, true);
-    let (mut bare, mut whole, mut streamed) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 1..=ROUNDS {
-        bare.push(direct(&mut alone, round, requests, tokens));
-        whole.push(through_http(&server, round, requests, tokens, false));
-        streamed.push(through_http(&server, round, requests, tokens, true));
+    let mut before = direct(&mut alone, 0, requests, tokens);
+    let mut bare = vec![before];
+    let (mut whole, mut streamed) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        for (stream, found) in [(false, &mut whole), (true, &mut streamed)] {
+            let cost = through_http(&server, round, requests, tokens, stream);
+            let after = direct(&mut alone, round, requests, tokens);
+            found.push(Beyond::new(cost, [before, after]));
+            bare.push(after);
+            before = after;
+        }
     }
-    let bare = best(&bare);
+    bare.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
+    let median = bare[bare.len() / 2];
     eprintln!(
-        "{}, {requests} requests, {AT_ONCE} at once, {tokens} tokens each:",
-        path().display()
+        "{}, {rounds} rounds of {requests} requests, {AT_ONCE} at once, about {tokens} tokens each; alone {:.2} \
+         requests/s, {:?} of processor time each. Beyond that:",
+        path().display(),
+        median.per_second,
+        median.processor,
     );
-    for (what, cost) in [
-        ("alone", bare),
-        ("whole", best(&whole)),
-        ("streamed", best(&streamed)),
-    ] {
-        let fewer = 100.0 * (1.0 - cost.per_second / bare.per_second);
-        let dearer = 100.0 * (cost.processor.as_secs_f64() / bare.processor.as_secs_f64() - 1.0);
+    for (what, found) in [("whole", whole), ("streamed", streamed)] {
+        let fewer = spread(found.iter().map(|beyond| beyond.fewer).collect());
+        let dearer = spread(found.iter().map(|beyond| beyond.dearer).collect());
         eprintln!(
-            "{what:>9}: {:7.2} requests/s ({fewer:+.1} % fewer), {:?} of processor time each \
-             ({dearer:+.1} %, the clients' own among it)",
-            cost.per_second, cost.processor,
+            "{what:>9}: {fewer} fewer requests a second, {dearer} more processor time, the clients' own among it"
         );
     }
 }
