@@ -243,10 +243,10 @@ fn experts(cpu: &Cpu, rows: usize) -> Result<()> {
         // Other rows choose other experts.
         turn += 1;
         x.data_mut().rotate_right(turn % 17);
-        let routing = cpu.route(&x, &weights);
+        let routing = cpu.route(&x, &weights.as_ref());
         black_box(
             routing
-                .and_then(|routing| cpu.experts(&x, &routing, &weights))
+                .and_then(|routing| cpu.experts(&x, &routing, &weights.as_ref()))
                 .ok(),
         );
     });

@@ -1,4 +1,4 @@
-// Rows of tensors: looked up, chosen, joined, searched.
+// Rows of tensors: looked up, chosen, joined, added, searched.
 #include "formats.cuh"
 
 #define ROW_THREADS 256
@@ -88,6 +88,18 @@ KERNEL_OF(ROW_THREADS, 4, concat, ConcatArgs args) {
                                     : args.right + row * args.right_cols + (i - args.left_cols);
         args.out[row * cols + i] = *from;
     }
+}
+
+struct AddArgs {
+    float* x;  // [rows, cols]
+    const float* addend;
+    int cols;
+};
+
+// A block a row.
+KERNEL_OF(ROW_THREADS, 4, add, AddArgs args) {
+    u64 row = static_cast<u64>(blockIdx.x) * args.cols;
+    for (int i = threadIdx.x; i < args.cols; i += ROW_THREADS) args.x[row + i] += args.addend[row + i];
 }
 
 struct ArgmaxArgs {

@@ -79,6 +79,7 @@ pub const PROGRAMS: &[Program] = &[
             budget("embed", 128),
             budget("select_rows", 40),
             budget("concat", 64),
+            budget("add", 40),
             budget("argmax", 40),
         ],
     },

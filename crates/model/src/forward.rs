@@ -167,10 +167,11 @@ impl<O: Ops> Model<O> {
         };
         let normed = ops.add_norm(x, Some(&mixed), &layer.norm_mid, eps)?;
         match &layer.feed_forward {
-            FeedForward::Dense(mlp) => ops.mlp(&normed, mlp),
+            FeedForward::Dense(mlp) => ops.mlp(&normed, mlp.as_ref()),
             FeedForward::Experts(moe) => {
-                let routing = ops.route(&normed, moe)?;
-                ops.experts(&normed, &routing, moe)
+                let moe = moe.as_ref();
+                let routing = ops.route(&normed, &moe)?;
+                ops.experts(&normed, &routing, &moe)
             }
         }
     }

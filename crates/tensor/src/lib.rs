@@ -5,6 +5,7 @@
 //! knows no model, starts no threads and holds no `unsafe`.
 
 pub mod batch;
+mod handover;
 pub mod matrix;
 pub mod memory;
 pub mod ops;
@@ -15,11 +16,12 @@ mod tensor;
 pub mod testing;
 
 pub use batch::{Batch, PageId, Span, StateId};
+pub use handover::{Accelerator, Host};
 pub use matrix::StoredMatrix;
 pub use memory::{Buffer, HostMemory, MemoryLayout, Slots, StateSnapshot};
 pub use ops::{
     AttentionShape, DeltaShape, HeadOrder, MlpWeights, MoeWeights, OpError, Ops, Rotary,
     StoredExperts,
 };
-pub use reference::Reference;
+pub use reference::{HostRouting, Reference};
 pub use tensor::Tensor;

@@ -154,7 +154,7 @@ impl Rotary {
 }
 
 /// A gated MLP, `down(act(gate x) * (up x))`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct MlpWeights<M> {
     /// `[width, hidden]`
     pub gate: M,
@@ -162,6 +162,17 @@ pub struct MlpWeights<M> {
     pub up: M,
     /// `[hidden, width]`
     pub down: M,
+}
+
+impl<M> MlpWeights<M> {
+    /// The same, borrowed.
+    pub fn as_ref(&self) -> MlpWeights<&M> {
+        MlpWeights {
+            gate: &self.gate,
+            up: &self.up,
+            down: &self.down,
+        }
+    }
 }
 
 /// All experts of a layer as they lie in the file; each is an MLP of the same sizes.
@@ -184,6 +195,19 @@ pub struct MoeWeights<M, E> {
     pub experts: E,
     /// The expert every token uses, and `[1, hidden]` for its sigmoid gate.
     pub shared: Option<(MlpWeights<M>, M)>,
+}
+
+impl<M, E> MoeWeights<M, E> {
+    /// The same, borrowed.
+    pub fn as_ref(&self) -> MoeWeights<&M, &E> {
+        MoeWeights {
+            router: &self.router,
+            top_k: self.top_k,
+            renormalise: self.renormalise,
+            experts: &self.experts,
+            shared: self.shared.as_ref().map(|(mlp, gate)| (mlp.as_ref(), gate)),
+        }
+    }
 }
 
 /// What a device must be able to do. One value of it is one device with its threads or streams.
@@ -310,11 +334,11 @@ pub trait Ops {
         eps: f32,
     ) -> Result<Self::Tensor, OpError>;
 
-    /// Chooses each row's experts (section 7).
-    fn route(
+    /// Chooses each row's experts (section 7). These may lie elsewhere.
+    fn route<E>(
         &self,
         x: &Self::Tensor,
-        weights: &MoeWeights<Self::Matrix, Self::Experts>,
+        weights: &MoeWeights<&Self::Matrix, E>,
     ) -> Result<Self::Routing, OpError>;
 
     /// The chosen experts' weighted sum plus the gated shared expert (section 7).
@@ -322,14 +346,14 @@ pub trait Ops {
         &self,
         x: &Self::Tensor,
         routing: &Self::Routing,
-        weights: &MoeWeights<Self::Matrix, Self::Experts>,
+        weights: &MoeWeights<&Self::Matrix, &Self::Experts>,
     ) -> Result<Self::Tensor, OpError>;
 
     /// A dense gated MLP with SiLU.
     fn mlp(
         &self,
         x: &Self::Tensor,
-        weights: &MlpWeights<Self::Matrix>,
+        weights: MlpWeights<&Self::Matrix>,
     ) -> Result<Self::Tensor, OpError>;
 
     /// Brings activations to the host.

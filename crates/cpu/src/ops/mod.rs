@@ -10,8 +10,9 @@ mod state;
 
 use tensor::reference::{check_batch, check_shape, shape_error, upload};
 use tensor::{
-    AttentionShape, Batch, DeltaShape, HostMemory, MemoryLayout, MlpWeights, MoeWeights, OpError,
-    Ops, PageId, Rotary, StateId, StateSnapshot, StoredExperts, StoredMatrix, Tensor,
+    AttentionShape, Batch, DeltaShape, Host, HostMemory, HostRouting, MemoryLayout, MlpWeights,
+    MoeWeights, OpError, Ops, PageId, Rotary, StateId, StateSnapshot, StoredExperts, StoredMatrix,
+    Tensor,
 };
 
 use crate::cpu::{Cpu, Vector};
@@ -184,7 +185,7 @@ impl Ops for Cpu {
         norm::gated_norm(self, x, gate, &weight.values, eps)
     }
 
-    fn route(&self, x: &Tensor, weights: &MoeWeights<Matrix, Experts>) -> Result<Routing, OpError> {
+    fn route<E>(&self, x: &Tensor, weights: &MoeWeights<&Matrix, E>) -> Result<Routing, OpError> {
         moe::route(self, x, weights)
     }
 
@@ -192,12 +193,12 @@ impl Ops for Cpu {
         &self,
         x: &Tensor,
         routing: &Routing,
-        weights: &MoeWeights<Matrix, Experts>,
+        weights: &MoeWeights<&Matrix, &Experts>,
     ) -> Result<Tensor, OpError> {
-        moe::experts(self, x, routing, weights)
+        moe::experts(self, x, routing, weights.experts, weights.shared)
     }
 
-    fn mlp(&self, x: &Tensor, weights: &MlpWeights<Matrix>) -> Result<Tensor, OpError> {
+    fn mlp(&self, x: &Tensor, weights: MlpWeights<&Matrix>) -> Result<Tensor, OpError> {
         moe::mlp(self, x, weights)
     }
 
@@ -324,4 +325,19 @@ fn check_delta_layer(
 /// Whether `all` is `n * part` for some n; false if `part` is 0.
 fn is_multiple(all: usize, part: usize) -> bool {
     part > 0 && all.is_multiple_of(part)
+}
+
+impl Host for Cpu {
+    fn take_routing(&self, routing: HostRouting) -> Result<Routing, OpError> {
+        Routing::new(routing)
+    }
+
+    fn routed_experts(
+        &self,
+        x: &Tensor,
+        routing: &Routing,
+        experts: &Experts,
+    ) -> Result<Tensor, OpError> {
+        moe::experts(self, x, routing, experts, None)
+    }
 }

@@ -74,8 +74,9 @@ fn sizes(dtype: DType) -> (usize, usize) {
 }
 
 fn run(cpu: &Cpu, x: &Tensor, moe: &MoeWeights<Matrix, Experts>) -> Tensor {
-    let routing = cpu.route(x, moe).unwrap();
-    cpu.experts(x, &routing, moe).unwrap()
+    let moe = moe.as_ref();
+    let routing = cpu.route(x, &moe).unwrap();
+    cpu.experts(x, &routing, &moe).unwrap()
 }
 
 proptest! {
@@ -89,11 +90,11 @@ proptest! {
             let stored = stored_moe(&mut random, dtype, 32 * hidden.div_ceil(32), width);
             let x = random.tensor(rows, stored.router.cols());
             let reference = Reference::default();
-            let expected_routing = reference.route(&x, &stored).unwrap();
-            let expected = reference.experts(&x, &expected_routing, &stored).unwrap();
+            let expected_routing = reference.route(&x, &stored.as_ref()).unwrap();
+            let expected = reference.experts(&x, &expected_routing, &stored.as_ref()).unwrap();
             for cpu in exact_backends(3) {
                 let moe = load_moe(&cpu, &stored);
-                let routing = cpu.route(&x, &moe).unwrap();
+                let routing = cpu.route(&x, &moe.as_ref()).unwrap();
                 for (row, expected) in expected_routing.choices.iter().enumerate() {
                     let numbers = |(expert, _): &(u32, f32)| *expert as usize;
                     let found: Vec<usize> = routing.row(row).iter().map(numbers).collect();
@@ -103,7 +104,7 @@ proptest! {
                     let expected: Vec<f32> = expected.iter().map(|c| c.1).collect();
                     assert_close("weights", &found, &expected, 1e-5);
                 }
-                let y = cpu.experts(&x, &routing, &moe).unwrap();
+                let y = cpu.experts(&x, &routing, &moe.as_ref()).unwrap();
                 assert_close(&format!("{} {dtype}", cpu.isa()), y.data(), expected.data(), 1e-5);
             }
         }
@@ -119,12 +120,12 @@ proptest! {
             let three_threads = backends(3);
             for (one, three) in backends(1).iter().zip(&three_threads) {
                 let moe = load_moe(one, &stored);
-                let (y, mlp) = (run(one, &x, &moe), one.mlp(&x, moe.experts.first_for_tests()).unwrap());
+                let (y, mlp) = (run(one, &x, &moe), one.mlp(&x, moe.experts.first_for_tests().as_ref()).unwrap());
                 assert_same("threads", run(three, &x, &moe).data(), y.data());
                 for row in 0..rows {
                     let alone = Tensor::from_vec(1, x.cols(), x.row(row).to_vec());
                     assert_same("experts", run(three, &alone, &moe).row(0), y.row(row));
-                    let alone = three.mlp(&alone, moe.experts.first_for_tests()).unwrap();
+                    let alone = three.mlp(&alone, moe.experts.first_for_tests().as_ref()).unwrap();
                     assert_same("mlp", alone.row(0), mlp.row(row));
                 }
             }
@@ -138,9 +139,9 @@ proptest! {
             let (hidden, width) = sizes(dtype);
             let stored = stored_mlp(&mut random, dtype, hidden, width);
             let x = random.tensor(rows, hidden);
-            let expected = Reference::default().mlp(&x, &stored).unwrap();
+            let expected = Reference::default().mlp(&x, stored.as_ref()).unwrap();
             for cpu in exact_backends(2) {
-                let y = cpu.mlp(&x, &load_mlp(&cpu, &stored)).unwrap();
+                let y = cpu.mlp(&x, load_mlp(&cpu, &stored).as_ref()).unwrap();
                 assert_close("mlp", y.data(), expected.data(), 1e-5);
             }
         }
@@ -158,7 +159,7 @@ fn ties_go_to_the_lower_index() {
     };
     let x = random.tensor(1, 64);
     for cpu in backends(1) {
-        let routing = cpu.route(&x, &load_moe(&cpu, &stored)).unwrap();
+        let routing = cpu.route(&x, &load_moe(&cpu, &stored).as_ref()).unwrap();
         let numbers: Vec<u32> = routing.row(0).iter().map(|c| c.0).collect();
         assert_eq!(numbers, (0..stored.top_k as u32).collect::<Vec<_>>());
     }
@@ -170,10 +171,16 @@ fn shapes_that_do_not_fit_are_errors() {
     let stored = stored_moe(&mut random, DType::F32, 64, 32);
     for cpu in backends(1) {
         let moe = load_moe(&cpu, &stored);
-        assert!(cpu.route(&random.tensor(2, 63), &moe).is_err());
-        let routing = cpu.route(&random.tensor(2, 64), &moe).unwrap();
-        assert!(cpu.experts(&random.tensor(3, 64), &routing, &moe).is_err());
-        assert!(cpu.experts(&random.tensor(2, 63), &routing, &moe).is_err());
+        assert!(cpu.route(&random.tensor(2, 63), &moe.as_ref()).is_err());
+        let routing = cpu.route(&random.tensor(2, 64), &moe.as_ref()).unwrap();
+        assert!(
+            cpu.experts(&random.tensor(3, 64), &routing, &moe.as_ref())
+                .is_err()
+        );
+        assert!(
+            cpu.experts(&random.tensor(2, 63), &routing, &moe.as_ref())
+                .is_err()
+        );
         let mut mixed = stored.experts.clone();
         mixed
             .experts
@@ -182,7 +189,7 @@ fn shapes_that_do_not_fit_are_errors() {
         let mut wrong = stored.experts.experts[0].clone();
         wrong.up = random.matrix(DType::F32, 31, 64);
         assert!(
-            cpu.mlp(&random.tensor(1, 64), &load_mlp(&cpu, &wrong))
+            cpu.mlp(&random.tensor(1, 64), load_mlp(&cpu, &wrong).as_ref())
                 .is_err()
         );
     }

@@ -1,11 +1,11 @@
 //! Routing and experts. What was chosen stays on the device.
 
 use tensor::reference::shape_error;
-use tensor::{MlpWeights, MoeWeights, OpError};
+use tensor::{HostRouting, MlpWeights, MoeWeights, OpError};
 
 use crate::args;
 use crate::gpu::{GROUP, Gpu};
-use crate::matrix::{Experts, Matrix};
+use crate::matrix::{Experts, Layout, Matrix};
 use crate::pool::Buffer;
 use crate::tensor_on_device::{Activations, Codes};
 
@@ -24,55 +24,98 @@ const MOST_CHOSEN: usize = 32;
 
 /// Which experts each row uses, with their weights, on the device.
 pub struct Routing {
-    /// Rows, and slots of each: chosen experts, and the shared one.
     rows: usize,
+    choice: Choice,
+    /// Of each row: chosen experts, and the shared one.
     slots: usize,
     chosen: Buffer,
     weights: Buffer,
 }
 
+/// How experts are chosen.
+#[derive(Debug, Clone, Copy)]
+struct Choice {
+    /// Among so many.
+    experts: usize,
+    top_k: usize,
+    renormalise: bool,
+}
+
 impl Gpu {
-    pub(super) fn choose_experts(
+    pub(super) fn choose_experts<E>(
         &self,
         x: &Activations,
-        weights: &MoeWeights<Matrix, Experts>,
+        weights: &MoeWeights<&Matrix, E>,
     ) -> Result<Routing, OpError> {
         let (experts, top_k) = (weights.router.rows(), weights.top_k);
         if experts > MOST_EXPERTS || !(1..=experts.min(MOST_CHOSEN)).contains(&top_k) {
             let expected = format!("up to {MOST_CHOSEN} of up to {MOST_EXPERTS} experts");
             return shape_error("route", expected, format!("{top_k} of {experts}"));
         }
-        if experts != weights.experts.count {
-            let expected = format!("a router for {} experts", weights.experts.count);
-            return shape_error("route", expected, format!("{experts}"));
-        }
-        let gate = weights.shared.as_ref().map(|(_, gate)| gate);
-        let heads: Vec<&Matrix> = [Some(&weights.router), gate]
-            .into_iter()
-            .flatten()
-            .collect();
+        let gate = weights.shared.as_ref().map(|(_, gate)| *gate);
+        let heads: Vec<&Matrix> = [Some(weights.router), gate].into_iter().flatten().collect();
         let logits = self.products(x, &heads)?;
-        let slots = top_k + usize::from(gate.is_some());
-        let chosen = self.take(x.rows * slots * size_of::<u32>())?;
-        let chosen_weights = self.take(x.rows * slots * size_of::<f32>())?;
+        let choice = Choice {
+            experts,
+            top_k,
+            renormalise: weights.renormalise,
+        };
+        self.choose(x.rows, choice, logits.first(), logits.get(1))
+    }
+
+    /// Chooses by the logits of experts, and of the shared one if there are any.
+    fn choose(
+        &self,
+        rows: usize,
+        choice: Choice,
+        logits: Option<&Activations>,
+        shared: Option<&Activations>,
+    ) -> Result<Routing, OpError> {
+        let slots = choice.top_k + usize::from(shared.is_some());
+        let chosen = self.take(rows * slots * size_of::<u32>())?;
+        let weights = self.take(rows * slots * size_of::<f32>())?;
         let args = args::Choose {
-            logits: logits[0].values.address(),
-            shared_logits: logits.get(1).map_or(0, |logits| logits.values.address()),
+            logits: logits.map_or(0, |logits| logits.values.address()),
+            shared_logits: shared.map_or(0, |logits| logits.values.address()),
             chosen: chosen.address(),
-            weights: chosen_weights.address(),
-            tokens: x.rows as i32,
-            experts: experts as i32,
-            top_k: top_k as i32,
+            weights: weights.address(),
+            tokens: rows as i32,
+            experts: choice.experts as i32,
+            top_k: choice.top_k as i32,
             slots: slots as i32,
-            renormalise: i32::from(weights.renormalise),
+            renormalise: i32::from(choice.renormalise),
         };
         // SAFETY: there are logits for each row and expert, and room for each row's slots.
-        unsafe { self.launch("choose", [x.rows.div_ceil(4), 1, 1], 128, &args)? };
+        unsafe { self.launch("choose", [rows.div_ceil(4), 1, 1], 128, &args)? };
         Ok(Routing {
-            rows: x.rows,
+            rows,
+            choice,
             slots,
             chosen,
-            weights: chosen_weights,
+            weights,
+        })
+    }
+
+    pub(super) fn chosen_experts(&self, routing: &Routing) -> Result<HostRouting, OpError> {
+        let pairs = routing.rows * routing.slots;
+        let mut bytes = vec![0; 2 * pairs * size_of::<u32>()];
+        let (chosen, weights) = bytes.split_at_mut(pairs * size_of::<u32>());
+        self.driver.download(routing.chosen.memory(), 0, chosen)?;
+        self.driver.download(routing.weights.memory(), 0, weights)?;
+        let pairs = chosen.as_chunks().0.iter().zip(weights.as_chunks().0);
+        let pairs: Vec<(usize, f32)> = pairs
+            .map(|(expert, weight)| {
+                (
+                    u32::from_le_bytes(*expert) as usize,
+                    f32::from_le_bytes(*weight),
+                )
+            })
+            .collect();
+        let rows = pairs.chunks(routing.slots.max(1));
+        Ok(HostRouting {
+            choices: rows
+                .map(|row| row[..routing.choice.top_k].to_vec())
+                .collect(),
         })
     }
 
@@ -80,44 +123,78 @@ impl Gpu {
         &self,
         x: &Activations,
         routing: &Routing,
-        weights: &MoeWeights<Matrix, Experts>,
+        weights: &MoeWeights<&Matrix, &Experts>,
+    ) -> Result<Activations, OpError> {
+        let (chosen, experts) = (routing.choice.experts, weights.experts.count);
+        if chosen != experts {
+            let expected = format!("choices among {experts} experts");
+            return shape_error("experts", expected, format!("{chosen}"));
+        }
+        let shared = weights.shared.as_ref().map(|(mlp, _)| *mlp);
+        let slots = weights.top_k + usize::from(shared.is_some());
+        self.weighted_sum(x, routing, slots, Some(weights.experts), shared)
+    }
+
+    pub(super) fn run_shared_expert(
+        &self,
+        x: &Activations,
+        (mlp, gate): (MlpWeights<&Matrix>, &Matrix),
+    ) -> Result<Activations, OpError> {
+        let logits = self.products(x, &[gate])?;
+        let none = Choice {
+            experts: 0,
+            top_k: 0,
+            renormalise: false,
+        };
+        let routing = self.choose(x.rows, none, None, logits.first())?;
+        self.weighted_sum(x, &routing, 1, None, Some(mlp))
+    }
+
+    /// What the experts of each row's slots say, times their weights.
+    fn weighted_sum(
+        &self,
+        x: &Activations,
+        routing: &Routing,
+        slots: usize,
+        experts: Option<&Experts>,
+        shared: Option<MlpWeights<&Matrix>>,
     ) -> Result<Activations, OpError> {
         const OP: &str = "experts";
-        let experts = &weights.experts;
-        let shared = weights.shared.as_ref().map(|(mlp, _)| mlp);
-        let slots = weights.top_k + usize::from(shared.is_some());
         if (routing.rows, routing.slots) != (x.rows, slots) {
             let found = format!("{} of {}", routing.rows, routing.slots);
             return shape_error(OP, format!("{} rows with {slots} experts", x.rows), found);
         }
-        let hidden = experts.down.0.rows;
-        let mut width = experts.gate.0.rows;
-        check_mlp(
-            OP,
-            x.cols,
-            [&experts.gate.0, &experts.up.0, &experts.down.0],
-        )?;
-        if let Some(shared) = shared {
-            check_mlp(OP, x.cols, layouts(shared))?;
-            if shared.down.rows() != hidden {
+        let routed_layouts =
+            experts.map(|experts| [&experts.gate.0, &experts.up.0, &experts.down.0]);
+        let shared_layouts = shared.map(layouts);
+        let mut width = 0;
+        let mut hidden = None;
+        for mlp in [routed_layouts, shared_layouts].into_iter().flatten() {
+            check_mlp(OP, x.cols, mlp)?;
+            let [gate, _, down] = mlp;
+            width = width.max(gate.rows);
+            let hidden = *hidden.get_or_insert(down.rows);
+            if down.rows != hidden {
                 let expected = format!("a shared expert with outputs of {hidden}");
-                return shape_error(OP, expected, format!("{}", shared.down.rows()));
+                return shape_error(OP, expected, format!("{}", down.rows));
             }
-            width = width.max(shared.gate.rows());
         }
-        let routed =
-            |(layout, offset): (crate::matrix::Layout, usize)| layout.args(&experts.memory, offset);
-        let matrix = |routed: args::Matrix, shared: Option<&Matrix>| args::ExpertMatrix {
-            routed,
-            shared: shared.map_or_else(args::Matrix::default, Matrix::args),
+        let hidden = hidden.unwrap_or(0);
+        let all = || [routed_layouts, shared_layouts].into_iter().flatten();
+        let needs_codes = all().any(|[gate, up, _]| gate.is_quantised() || up.is_quantised());
+        let rounds = all().any(|[_, _, down]| down.is_quantised());
+        let matrix = |part: fn(&Experts) -> (Layout, usize), shared: Option<&Matrix>| {
+            let routed = |experts: &Experts| {
+                let (layout, offset) = part(experts);
+                layout.args(&experts.memory, offset)
+            };
+            args::ExpertMatrix {
+                routed: experts.map_or_else(args::Matrix::default, routed),
+                shared: shared.map_or_else(args::Matrix::default, Matrix::args),
+            }
         };
-        let needs_codes = experts.gate.0.is_quantised()
-            || experts.up.0.is_quantised()
-            || shared
-                .is_some_and(|mlp| mlp.gate.layout.is_quantised() || mlp.up.layout.is_quantised());
-        let rounds = experts.down.0.is_quantised()
-            || shared.is_some_and(|mlp| mlp.down.layout.is_quantised());
 
+        let count = experts.map_or(0, |experts| experts.count);
         let mut made = None;
         let inputs = self.inputs(x, needs_codes, &mut made)?;
         let pairs = x.rows * slots;
@@ -128,12 +205,12 @@ impl Gpu {
             inner: inner.args(),
             chosen: routing.chosen.address(),
             weights: routing.weights.address(),
-            gate: matrix(routed(experts.gate), shared.map(|mlp| &mlp.gate)),
-            up: matrix(routed(experts.up), shared.map(|mlp| &mlp.up)),
-            down: matrix(routed(experts.down), shared.map(|mlp| &mlp.down)),
-            stride: experts.bytes as u64,
+            gate: matrix(|experts| experts.gate, shared.map(|mlp| mlp.gate)),
+            up: matrix(|experts| experts.up, shared.map(|mlp| mlp.up)),
+            down: matrix(|experts| experts.down, shared.map(|mlp| mlp.down)),
+            stride: experts.map_or(0, |experts| experts.bytes) as u64,
             out: out.values.address(),
-            experts: experts.count as i32,
+            experts: count as i32,
             slots: slots as i32,
             tokens: x.rows as i32,
             hidden: hidden as i32,
@@ -156,7 +233,7 @@ impl Gpu {
             }
             return Ok(out);
         }
-        let most_tiles = pairs.min(pairs / TILE + experts.count + 1);
+        let most_tiles = pairs.min(pairs / TILE + count + 1);
         let order = self.take(pairs * size_of::<u32>())?;
         let tiles = self.take(most_tiles * 3 * size_of::<u32>())?;
         let outs = self.tensor(pairs, hidden)?;
@@ -165,7 +242,7 @@ impl Gpu {
             order: order.address(),
             tiles: tiles.address(),
             pairs: pairs as i32,
-            experts: experts.count as i32,
+            experts: count as i32,
             most_tiles: most_tiles as i32,
         };
         args.order = order.address();
@@ -191,7 +268,7 @@ impl Gpu {
     pub(super) fn shared_inner(
         &self,
         x: &Activations,
-        weights: &MlpWeights<Matrix>,
+        weights: MlpWeights<&Matrix>,
     ) -> Result<Activations, OpError> {
         check_mlp("mlp", x.cols, layouts(weights))?;
         let needs_codes = weights.gate.layout.is_quantised() || weights.up.layout.is_quantised();
@@ -207,8 +284,8 @@ impl Gpu {
         let args = args::Experts {
             inputs,
             inner: inner.args(),
-            gate: matrix(&weights.gate),
-            up: matrix(&weights.up),
+            gate: matrix(weights.gate),
+            up: matrix(weights.up),
             slots: 1,
             tokens: x.rows as i32,
             rounds: i32::from(rounds),
@@ -249,16 +326,12 @@ impl Inner {
     }
 }
 
-fn layouts(mlp: &MlpWeights<Matrix>) -> [&crate::matrix::Layout; 3] {
+fn layouts(mlp: MlpWeights<&Matrix>) -> [&Layout; 3] {
     [&mlp.gate.layout, &mlp.up.layout, &mlp.down.layout]
 }
 
 /// Checks that gate, up and down fit each other and inputs of `cols`.
-fn check_mlp(
-    op: &'static str,
-    cols: usize,
-    [gate, up, down]: [&crate::matrix::Layout; 3],
-) -> Result<(), OpError> {
+fn check_mlp(op: &'static str, cols: usize, [gate, up, down]: [&Layout; 3]) -> Result<(), OpError> {
     let fits = gate.cols == cols
         && (up.rows, up.cols) == (gate.rows, cols)
         && down.cols == gate.rows

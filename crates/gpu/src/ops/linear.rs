@@ -174,10 +174,10 @@ impl Gpu {
     pub(super) fn dense(
         &self,
         x: &Activations,
-        weights: &MlpWeights<Matrix>,
+        weights: MlpWeights<&Matrix>,
     ) -> Result<Activations, OpError> {
         let inner = self.shared_inner(x, weights)?;
-        let mut outputs = self.products(&inner, &[&weights.down])?;
+        let mut outputs = self.products(&inner, &[weights.down])?;
         Ok(outputs.remove(0))
     }
 }

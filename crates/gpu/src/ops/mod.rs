@@ -10,8 +10,9 @@ pub use experts::Routing;
 
 use tensor::reference::shape_error;
 use tensor::{
-    AttentionShape, Batch, DeltaShape, MemoryLayout, MlpWeights, MoeWeights, OpError, Ops, PageId,
-    Rotary, StateId, StateSnapshot, StoredExperts, StoredMatrix, Tensor,
+    Accelerator, AttentionShape, Batch, DeltaShape, HostRouting, MemoryLayout, MlpWeights,
+    MoeWeights, OpError, Ops, PageId, Rotary, StateId, StateSnapshot, StoredExperts, StoredMatrix,
+    Tensor,
 };
 
 use crate::gpu::Gpu;
@@ -164,10 +165,10 @@ impl Ops for Gpu {
         self.norm_and_gate(&x, gate, weight, eps)
     }
 
-    fn route(
+    fn route<E>(
         &self,
         x: &Activations,
-        weights: &MoeWeights<Matrix, Experts>,
+        weights: &MoeWeights<&Matrix, E>,
     ) -> Result<Routing, OpError> {
         self.choose_experts(x, weights)
     }
@@ -176,12 +177,12 @@ impl Ops for Gpu {
         &self,
         x: &Activations,
         routing: &Routing,
-        weights: &MoeWeights<Matrix, Experts>,
+        weights: &MoeWeights<&Matrix, &Experts>,
     ) -> Result<Activations, OpError> {
         self.run_experts(x, routing, weights)
     }
 
-    fn mlp(&self, x: &Activations, weights: &MlpWeights<Matrix>) -> Result<Activations, OpError> {
+    fn mlp(&self, x: &Activations, weights: MlpWeights<&Matrix>) -> Result<Activations, OpError> {
         self.dense(x, weights)
     }
 
@@ -256,5 +257,27 @@ impl Ops for Gpu {
         snapshot: &StateSnapshot,
     ) -> Result<(), OpError> {
         memory.restore(self, state, snapshot)
+    }
+}
+
+impl Accelerator for Gpu {
+    fn download(&self, x: &Activations) -> Result<Tensor, OpError> {
+        self.to_host(x)
+    }
+
+    fn download_routing(&self, routing: &Routing) -> Result<HostRouting, OpError> {
+        self.chosen_experts(routing)
+    }
+
+    fn shared_expert(
+        &self,
+        x: &Activations,
+        shared: (MlpWeights<&Matrix>, &Matrix),
+    ) -> Result<Activations, OpError> {
+        self.run_shared_expert(x, shared)
+    }
+
+    fn add(&self, x: &mut Activations, addend: &Activations) -> Result<(), OpError> {
+        self.add_in_place(x, addend)
     }
 }

@@ -67,6 +67,22 @@ impl Gpu {
         Ok(out)
     }
 
+    pub(super) fn add_in_place(
+        &self,
+        x: &mut Activations,
+        addend: &Activations,
+    ) -> Result<(), OpError> {
+        check_tensor("add", "an addend", addend, x.rows, x.cols)?;
+        x.codes = None;
+        let args = args::Add {
+            x: x.values.address(),
+            addend: addend.values.address(),
+            cols: x.cols as i32,
+        };
+        // SAFETY: both have these rows and columns.
+        unsafe { self.launch("add", [x.rows, 1, 1], ROW_THREADS, &args) }
+    }
+
     /// Per row the column of the largest value, the first of equals: four bytes a row come to the host
     /// instead of all logits.
     ///

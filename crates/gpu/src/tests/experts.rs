@@ -90,8 +90,9 @@ fn sizes((inner, outer): (DType, DType)) -> (usize, usize) {
 
 fn run<O: Ops>(ops: &O, moe: &Moe<O>, x: &Tensor) -> Tensor {
     let x = upload(ops, x);
-    let routing = ops.route(&x, moe).unwrap();
-    read(ops, ops.experts(&x, &routing, moe).unwrap())
+    let moe = moe.as_ref();
+    let routing = ops.route(&x, &moe).unwrap();
+    read(ops, ops.experts(&x, &routing, &moe).unwrap())
 }
 
 pub(super) fn check(gpu: &Gpu, seed: u64, rows: usize) {
@@ -141,9 +142,9 @@ proptest! {
             let (hidden, width) = sizes(types);
             let stored = stored_mlp(&mut random, types, hidden, width);
             let x = random.tensor(rows, hidden);
-            let expected = Reference::default().mlp(&x, &stored).unwrap();
+            let expected = Reference::default().mlp(&x, stored.as_ref()).unwrap();
             let mlp = load_mlp(&*gpu, &stored);
-            let run = |x: &Tensor| read(&*gpu, gpu.mlp(&upload(&*gpu, x), &mlp).unwrap());
+            let run = |x: &Tensor| read(&*gpu, gpu.mlp(&upload(&*gpu, x), mlp.as_ref()).unwrap());
             let found = run(&x);
             let bound = if types == (DType::F32, DType::F32) { 1e-5 } else { 2e-2 };
             assert_close(&format!("{types:?}"), found.data(), expected.data(), bound);
@@ -186,10 +187,10 @@ fn shapes_that_do_not_fit_are_errors() {
         upload(&*gpu, &random.tensor(3, 64)),
         upload(&*gpu, &random.tensor(2, 64)),
     );
-    let routing = gpu.route(&x, &moe).unwrap();
-    assert!(is_refused(gpu.experts(&wide, &routing, &moe)));
+    let routing = gpu.route(&x, &moe.as_ref()).unwrap();
+    assert!(is_refused(gpu.experts(&wide, &routing, &moe.as_ref())));
     assert!(is_refused(
-        gpu.route(&upload(&*gpu, &random.tensor(3, 32)), &moe)
+        gpu.route(&upload(&*gpu, &random.tensor(3, 32)), &moe.as_ref())
     ));
     let mut mixed = stored.experts.clone();
     mixed

@@ -12,6 +12,7 @@ pub use delta::{DeltaStep, chunked_delta_rule, recurrent_delta_rule, softplus};
 pub use moe::choose;
 
 use crate::batch::{Batch, PageId, StateId};
+use crate::handover::{Accelerator, Host};
 use crate::matrix::StoredMatrix;
 use crate::memory::{HostMemory, MemoryLayout, StateSnapshot};
 use crate::ops::{
@@ -359,12 +360,12 @@ impl Ops for Reference {
         Ok(x)
     }
 
-    fn route(
+    fn route<E>(
         &self,
         x: &Tensor,
-        weights: &MoeWeights<StoredMatrix, StoredExperts>,
+        weights: &MoeWeights<&StoredMatrix, E>,
     ) -> Result<HostRouting, OpError> {
-        let logits = matmul(x, &weights.router)?;
+        let logits = matmul(x, weights.router)?;
         let choices = (0..x.rows())
             .map(|row| moe::choose(logits.row(row), weights.top_k, weights.renormalise))
             .collect();
@@ -375,12 +376,12 @@ impl Ops for Reference {
         &self,
         x: &Tensor,
         routing: &HostRouting,
-        weights: &MoeWeights<StoredMatrix, StoredExperts>,
+        weights: &MoeWeights<&StoredMatrix, &StoredExperts>,
     ) -> Result<Tensor, OpError> {
-        moe::experts(x, routing, weights)
+        moe::experts(x, routing, weights.experts, weights.shared)
     }
 
-    fn mlp(&self, x: &Tensor, weights: &MlpWeights<StoredMatrix>) -> Result<Tensor, OpError> {
+    fn mlp(&self, x: &Tensor, weights: MlpWeights<&StoredMatrix>) -> Result<Tensor, OpError> {
         moe::mlp(x, weights)
     }
 
@@ -447,5 +448,46 @@ impl Ops for Reference {
         snapshot: &StateSnapshot,
     ) -> Result<(), OpError> {
         memory.restore(state, snapshot)
+    }
+}
+
+impl Accelerator for Reference {
+    fn download(&self, x: &Tensor) -> Result<Tensor, OpError> {
+        Ok(x.clone())
+    }
+
+    fn download_routing(&self, routing: &HostRouting) -> Result<HostRouting, OpError> {
+        Ok(routing.clone())
+    }
+
+    fn shared_expert(
+        &self,
+        x: &Tensor,
+        shared: (MlpWeights<&StoredMatrix>, &StoredMatrix),
+    ) -> Result<Tensor, OpError> {
+        moe::shared_expert(x, shared)
+    }
+
+    fn add(&self, x: &mut Tensor, addend: &Tensor) -> Result<(), OpError> {
+        check_shape("add", "an addend", addend, x.rows(), x.cols())?;
+        for (x, addend) in x.data_mut().iter_mut().zip(addend.data()) {
+            *x += addend;
+        }
+        Ok(())
+    }
+}
+
+impl Host for Reference {
+    fn take_routing(&self, routing: HostRouting) -> Result<HostRouting, OpError> {
+        Ok(routing)
+    }
+
+    fn routed_experts(
+        &self,
+        x: &Tensor,
+        routing: &HostRouting,
+        experts: &StoredExperts,
+    ) -> Result<Tensor, OpError> {
+        moe::experts(x, routing, experts, None)
     }
 }

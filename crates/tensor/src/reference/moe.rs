@@ -2,7 +2,7 @@
 
 use super::{HostRouting, check_shape, matmul, shape_error, sigmoid, silu};
 use crate::matrix::StoredMatrix;
-use crate::ops::{MlpWeights, MoeWeights, OpError, StoredExperts};
+use crate::ops::{MlpWeights, OpError, StoredExperts};
 use crate::tensor::Tensor;
 
 /// The `top_k` most likely experts of one row with their weights, most likely first; ties go to
@@ -24,20 +24,37 @@ pub fn choose(logits: &[f32], top_k: usize, renormalise: bool) -> Vec<(usize, f3
         .collect()
 }
 
-pub(super) fn mlp(x: &Tensor, weights: &MlpWeights<StoredMatrix>) -> Result<Tensor, OpError> {
-    let mut inner = matmul(x, &weights.gate)?;
-    let up = matmul(x, &weights.up)?;
+pub(super) fn mlp(x: &Tensor, weights: MlpWeights<&StoredMatrix>) -> Result<Tensor, OpError> {
+    let mut inner = matmul(x, weights.gate)?;
+    let up = matmul(x, weights.up)?;
     check_shape("mlp", "an up projection", &up, inner.rows(), inner.cols())?;
     for (gate, up) in inner.data_mut().iter_mut().zip(up.data()) {
         *gate = silu(*gate) * up;
     }
-    matmul(&inner, &weights.down)
+    matmul(&inner, weights.down)
+}
+
+/// The shared expert's part.
+pub(super) fn shared_expert(
+    x: &Tensor,
+    (shared, gate): (MlpWeights<&StoredMatrix>, &StoredMatrix),
+) -> Result<Tensor, OpError> {
+    let mut out = mlp(x, shared)?;
+    let gates = matmul(x, gate)?;
+    for row in 0..out.rows() {
+        let weight = sigmoid(gates.row(row)[0]);
+        out.row_mut(row)
+            .iter_mut()
+            .for_each(|value| *value *= weight);
+    }
+    Ok(out)
 }
 
 pub(super) fn experts(
     x: &Tensor,
     routing: &HostRouting,
-    weights: &MoeWeights<StoredMatrix, StoredExperts>,
+    experts: &StoredExperts,
+    shared: Option<(MlpWeights<&StoredMatrix>, &StoredMatrix)>,
 ) -> Result<Tensor, OpError> {
     if routing.choices.len() != x.rows() {
         return shape_error(
@@ -55,10 +72,10 @@ pub(super) fn experts(
     for (row, choices) in routing.choices.iter().enumerate() {
         let input = Tensor::from_vec(1, x.cols(), x.row(row).to_vec());
         for &(expert, weight) in choices {
-            let output = mlp(&input, &weights.experts.experts[expert])?;
+            let output = mlp(&input, experts.experts[expert].as_ref())?;
             accumulate(out.row_mut(row), weight, output.row(0));
         }
-        if let Some((shared, gate)) = &weights.shared {
+        if let Some((shared, gate)) = shared {
             let output = mlp(&input, shared)?;
             let weight = sigmoid(matmul(&input, gate)?.row(0)[0]);
             accumulate(out.row_mut(row), weight, output.row(0));

@@ -11,7 +11,7 @@ mod route;
 mod step;
 
 use tensor::reference::shape_error;
-use tensor::{MlpWeights, MoeWeights, OpError, StoredExperts, Tensor};
+use tensor::{HostRouting, MlpWeights, OpError, StoredExperts, Tensor};
 
 use super::linear::{all_rows, check_input, inputs};
 use crate::cpu::Cpu;
@@ -48,7 +48,7 @@ impl Experts {
             })
             .collect();
         for expert in &experts {
-            check_mlp("experts", expert)?;
+            check_mlp("experts", expert.as_ref())?;
             let sizes = |mlp: &MlpWeights<Matrix>| (mlp.gate.rows(), mlp.gate.cols());
             if sizes(expert) != sizes(&experts[0]) {
                 let expected = format!("experts of {:?}", sizes(&experts[0]));
@@ -67,13 +67,28 @@ impl Experts {
 }
 
 impl Routing {
+    /// What another device chose.
+    pub(super) fn new(chosen: HostRouting) -> Result<Self, OpError> {
+        let per_row = chosen.choices.first().map_or(0, Vec::len);
+        if let Some(row) = chosen.choices.iter().find(|row| row.len() != per_row) {
+            let expected = format!("{per_row} experts in each row");
+            return shape_error("take_routing", expected, row.len().to_string());
+        }
+        let choices = chosen.choices.into_iter().flatten();
+        let choices = choices.map(|(expert, weight)| (expert as u32, weight));
+        Ok(Self {
+            choices: choices.collect(),
+            per_row,
+        })
+    }
+
     /// One row's experts with their weights, most likely first.
     pub fn row(&self, row: usize) -> &[(u32, f32)] {
         &self.choices[row * self.per_row..][..self.per_row]
     }
 }
 
-fn check_mlp(op: &'static str, weights: &MlpWeights<Matrix>) -> Result<(), OpError> {
+fn check_mlp(op: &'static str, weights: MlpWeights<&Matrix>) -> Result<(), OpError> {
     let MlpWeights { gate, up, down } = weights;
     let (width, hidden) = (gate.rows(), gate.cols());
     if (up.rows(), up.cols(), down.rows(), down.cols()) == (width, hidden, hidden, width) {
@@ -87,9 +102,9 @@ fn check_mlp(op: &'static str, weights: &MlpWeights<Matrix>) -> Result<(), OpErr
     )
 }
 
-pub(super) fn mlp(cpu: &Cpu, x: &Tensor, weights: &MlpWeights<Matrix>) -> Result<Tensor, OpError> {
+pub(super) fn mlp(cpu: &Cpu, x: &Tensor, weights: MlpWeights<&Matrix>) -> Result<Tensor, OpError> {
     check_mlp("mlp", weights)?;
-    check_input("mlp", x, &weights.gate)?;
+    check_input("mlp", x, weights.gate)?;
     let mut out = Tensor::unspecified(x.rows(), x.cols());
     if x.rows() == 0 {
         return Ok(out);
@@ -101,7 +116,7 @@ pub(super) fn mlp(cpu: &Cpu, x: &Tensor, weights: &MlpWeights<Matrix>) -> Result
         first_slot: 0,
         shared_gate: None,
     };
-    let input = inputs(cpu, x, &[&weights.gate, &weights.up]);
+    let input = inputs(cpu, x, &[weights.gate, weights.up]);
     MlpStep::new(cpu, &input, vec![group]).run_into(out.data_mut());
     Ok(out)
 }
@@ -110,26 +125,27 @@ pub(super) fn experts(
     cpu: &Cpu,
     x: &Tensor,
     routing: &Routing,
-    weights: &MoeWeights<Matrix, Experts>,
+    experts: &Experts,
+    shared: Option<(MlpWeights<&Matrix>, &Matrix)>,
 ) -> Result<Tensor, OpError> {
-    check_experts(x, routing, weights)?;
+    check_experts(x, routing, experts, shared)?;
     let mut out = Tensor::unspecified(x.rows(), x.cols());
     if x.rows() == 0 {
         return Ok(out);
     }
-    let experts = &weights.experts.experts;
+    let experts = &experts.experts;
     let plan = Plan::new(routing, experts.len());
     let rows = all_rows(x);
     // The shared expert has the most rows: it comes first, and the smallest group last.
     let mut groups = Vec::with_capacity(plan.groups.len() + 1);
-    groups.extend(weights.shared.as_ref().map(|(shared, gate)| Group {
+    groups.extend(shared.map(|(shared, gate)| Group {
         weights: shared,
         rows: &rows,
         first_slot: plan.rows.len(),
         shared_gate: Some(gate),
     }));
     groups.extend(plan.groups.iter().map(|(expert, slots)| Group {
-        weights: &experts[*expert],
+        weights: experts[*expert].as_ref(),
         rows: &plan.rows[slots.clone()],
         first_slot: slots.start,
         shared_gate: None,
@@ -143,7 +159,7 @@ pub(super) fn experts(
     }
     let mut used: Vec<&Matrix> = Vec::with_capacity(2 * groups.len() + 1);
     for group in &groups {
-        used.extend([&group.weights.gate, &group.weights.up]);
+        used.extend([group.weights.gate, group.weights.up]);
         used.extend(group.shared_gate);
     }
     let input = inputs(cpu, x, &used);
@@ -154,10 +170,11 @@ pub(super) fn experts(
 fn check_experts(
     x: &Tensor,
     routing: &Routing,
-    weights: &MoeWeights<Matrix, Experts>,
+    experts: &Experts,
+    shared: Option<(MlpWeights<&Matrix>, &Matrix)>,
 ) -> Result<(), OpError> {
     const OP: &str = "experts";
-    let experts = &weights.experts.experts;
+    let experts = &experts.experts;
     let expected = x.rows() * routing.per_row;
     if routing.choices.len() != expected {
         let found = routing.choices.len().to_string();
@@ -171,9 +188,9 @@ fn check_experts(
     if let Some(expert) = experts.first() {
         check_input(OP, x, &expert.gate)?;
     }
-    if let Some((shared, gate)) = &weights.shared {
+    if let Some((shared, gate)) = shared {
         check_mlp(OP, shared)?;
-        check_input(OP, x, &shared.gate)?;
+        check_input(OP, x, shared.gate)?;
         check_input(OP, x, gate)?;
         if gate.rows() != 1 {
             let found = gate.rows().to_string();

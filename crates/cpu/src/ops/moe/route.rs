@@ -1,30 +1,26 @@
 //! Which experts a row uses.
 
-use tensor::reference::shape_error;
 use tensor::{MoeWeights, OpError, Tensor};
 
-use super::{Experts, Routing};
+use super::Routing;
 use crate::cpu::Cpu;
 use crate::matrix::Matrix;
 use crate::ops::linear::linear;
 
-pub(in crate::ops) fn route(
+pub(in crate::ops) fn route<E>(
     cpu: &Cpu,
     x: &Tensor,
-    weights: &MoeWeights<Matrix, Experts>,
+    weights: &MoeWeights<&Matrix, E>,
 ) -> Result<Routing, OpError> {
-    let [logits] = linear(cpu, x, [&weights.router])?;
-    if weights.router.rows() != weights.experts.experts.len() {
-        let expected = format!("{} rows in the router", weights.experts.experts.len());
-        return shape_error("route", expected, weights.router.rows().to_string());
-    }
+    let [logits] = linear(cpu, x, [weights.router])?;
+    let renormalise = weights.renormalise;
     let per_row = weights.top_k.min(logits.cols());
     let mut choices = vec![(0, 0.0); x.rows() * per_row];
     if per_row > 0 {
         // A comparison costs as much as two vector operations.
         let cost = 2 * logits.cols();
         cpu.for_rows(&mut choices, per_row, cost, |row, choices| {
-            choose(logits.row(row), weights.renormalise, choices);
+            choose(logits.row(row), renormalise, choices);
         });
     }
     Ok(Routing { choices, per_row })

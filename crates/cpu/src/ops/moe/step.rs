@@ -41,7 +41,7 @@ const OUTPUTS_AT_ONCE: usize = if cfg!(test) { 2 << 10 } else { 2 << 20 };
 
 /// An MLP and the rows that go through it.
 pub(super) struct Group<'a> {
-    pub(super) weights: &'a MlpWeights<Matrix>,
+    pub(super) weights: MlpWeights<&'a Matrix>,
     /// Rows of the input.
     pub(super) rows: &'a [u32],
     /// The slot of the first row's outputs; those of the others follow.
