@@ -13,22 +13,23 @@ use crate::size::rust_files;
 use crate::{Outcome, cargo, say};
 
 /// The workspace crates that each crate may depend on, in tests too.
-const ALLOWED: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 9] = [
     ("formats", &[]),
     ("tensor", &["formats"]),
     ("cpu", &["formats", "tensor"]),
     ("gpu", &["formats", "tensor"]),
+    ("hybrid", &["formats", "tensor"]),
     ("model", &["formats", "tensor"]),
     ("text", &["formats"]),
     (
         "engine",
-        &["formats", "tensor", "cpu", "gpu", "model", "text"],
+        &["formats", "tensor", "cpu", "gpu", "hybrid", "model", "text"],
     ),
     ("server", &["formats", "engine", "text"]),
 ];
 
 /// Libraries that only these crates may use, outside their tests.
-const ONLY_IN: [(&[&str], &[&str]); 8] = [
+const ONLY_IN: [(&[&str], &[&str]); 9] = [
     (
         &[
             "tokio",
@@ -55,7 +56,9 @@ const ONLY_IN: [(&[&str], &[&str]); 8] = [
     (&["reqwest"], &["tidemill"]),
     (&["libc", "rustix"], &["formats", "cpu", "gpu", "tidemill"]),
     (&["libloading"], &["gpu"]),
-    (&["minijinja", "tokenizers", "regex"], &["text"]),
+    (&["minijinja", "tokenizers"], &["text"]),
+    // What users write to choose tensors.
+    (&["regex"], &["text", "tidemill"]),
 ];
 
 /// Where `unsafe` may stand: folders and files.

@@ -1,0 +1,25 @@
+//! The op contract on an accelerator and the host beside it: each computes with the weights that it has.
+//!
+//! [`Hybrid`] is the backend. Weights go to the place that is named while they are loaded
+//! ([`Hybrid::loading_to`]); an operation with weights runs where they are, one of sequence memory where
+//! its layer's memory is, and activations are copied when they are needed on the other side. The residual
+//! stream is always the accelerator's.
+//!
+//! A layer whose experts alone are on the host works on both sides at once: the accelerator routes, then
+//! computes the shared expert while the host computes those that were chosen. Where many tokens come at a
+//! time, their experts' weights are copied to the accelerator instead.
+//!
+//! This crate knows no device: it is generic over [`tensor::Accelerator`] and [`tensor::Host`].
+
+mod activations;
+mod hybrid;
+mod memory;
+mod ops;
+#[cfg(test)]
+mod tests;
+mod weights;
+
+pub use activations::Activations;
+pub use hybrid::{Hybrid, Place, Places};
+pub use memory::Memory;
+pub use weights::{Experts, Matrix, Routing, Vector};

@@ -1,0 +1,103 @@
+//! Weights, each on its side.
+
+use tensor::reference::shape_error;
+use tensor::{Accelerator, Host, MlpWeights, MoeWeights, OpError, StoredExperts};
+
+use crate::hybrid::Place;
+
+/// A weight matrix.
+pub enum Matrix<A: Accelerator, H: Host> {
+    /// Of the accelerator.
+    Accelerator(A::Matrix),
+    /// Of the host.
+    Host(H::Matrix),
+}
+
+/// Small parameters, which both sides have.
+pub struct Vector<A: Accelerator, H: Host> {
+    pub(crate) accelerator: A::Vector,
+    pub(crate) host: H::Vector,
+}
+
+/// All experts of a layer.
+pub enum Experts<A: Accelerator, H: Host> {
+    /// Of the accelerator.
+    Accelerator(A::Experts),
+    /// Of the host.
+    Host {
+        /// As the host uses them.
+        experts: H::Experts,
+        /// As they are stored, for the accelerator.
+        stored: StoredExperts,
+    },
+}
+
+/// Which experts each row uses, where they were chosen.
+pub enum Routing<A: Accelerator, H: Host> {
+    /// By the accelerator.
+    Accelerator(A::Routing),
+    /// By the host.
+    Host(H::Routing),
+}
+
+impl<A: Accelerator, H: Host> Matrix<A, H> {
+    pub(crate) fn place(&self) -> Place {
+        match self {
+            Self::Accelerator(_) => Place::Accelerator,
+            Self::Host(_) => Place::Host,
+        }
+    }
+
+    pub(crate) fn here(&self) -> Result<&A::Matrix, OpError> {
+        match self {
+            Self::Accelerator(matrix) => Ok(matrix),
+            Self::Host(_) => apart("the accelerator", "the host"),
+        }
+    }
+
+    pub(crate) fn there(&self) -> Result<&H::Matrix, OpError> {
+        match self {
+            Self::Host(matrix) => Ok(matrix),
+            Self::Accelerator(_) => apart("the host", "the accelerator"),
+        }
+    }
+}
+
+/// The same weights of another form.
+pub(crate) fn mlp<M: Copy, N>(
+    weights: MlpWeights<M>,
+    form: impl Fn(M) -> Result<N, OpError>,
+) -> Result<MlpWeights<N>, OpError> {
+    Ok(MlpWeights {
+        gate: form(weights.gate)?,
+        up: form(weights.up)?,
+        down: form(weights.down)?,
+    })
+}
+
+/// The same block with `experts`, and its other weights of another form.
+pub(crate) fn moe<M: Copy, E, N, F>(
+    weights: &MoeWeights<M, E>,
+    experts: F,
+    form: impl Fn(M) -> Result<N, OpError>,
+) -> Result<MoeWeights<N, F>, OpError> {
+    let shared = match weights.shared {
+        Some((shared, gate)) => Some((mlp(shared, &form)?, form(gate)?)),
+        None => None,
+    };
+    Ok(MoeWeights {
+        router: form(weights.router)?,
+        top_k: weights.top_k,
+        renormalise: weights.renormalise,
+        experts,
+        shared,
+    })
+}
+
+pub(crate) fn apart<T>(expected: &str, found: &str) -> Result<T, OpError> {
+    shape_error(
+        "hybrid",
+        format!("weights that are used together on {expected}"),
+        format!("one on {found}"),
+    )
+}
