@@ -11,6 +11,7 @@ use formats::hf::{HfConfig, HfError};
 use formats::residence::{available_memory, displaces_cached_files, fits_copy_of};
 use formats::safetensors::{Checkpoint, CheckpointError};
 use formats::{LoadOptions, ResidenceError, SharedBytes};
+use hybrid::Place;
 use model::bind::{self, BindError};
 use model::{Config, Model, Weights};
 use tensor::{OpError, Ops, Reference};
@@ -18,6 +19,7 @@ use text::{ChatTemplate, TemplateError, Tokenizer, TokenizerError, Vocabulary};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::on_gpu::OnGpu;
 use crate::plan::{Anatomy, PlanError};
 use crate::runner::OpsRunner;
 use crate::settings::EngineSettings;
@@ -94,8 +96,8 @@ pub enum BackendChoice {
     Reference(Reference),
     /// The CPU with its SIMD kernels.
     Cpu(cpu::Cpu),
-    /// An NVIDIA GPU that holds the whole model.
-    Gpu(gpu::Gpu),
+    /// An NVIDIA GPU, with the CPU for what is in RAM.
+    Gpu(Box<OnGpu>),
 }
 
 impl BackendChoice {
@@ -112,7 +114,7 @@ impl BackendChoice {
         match self {
             Self::Reference(reference) => format!("reference {reference:?}"),
             Self::Cpu(cpu) => format!("cpu {}", cpu.numerics()),
-            Self::Gpu(gpu) => gpu.numerics(),
+            Self::Gpu(choice) => choice.numerics(),
         }
     }
 }
@@ -232,6 +234,15 @@ impl OpenedModel {
         }
     }
 
+    /// What its tensors are called.
+    pub fn tensor_names(&self) -> Vec<&str> {
+        let tensors = match &self.source {
+            Source::Gguf(file) => file.tensors(),
+            Source::Hf { checkpoint, .. } => checkpoint.tensors(),
+        };
+        tensors.iter().map(|tensor| tensor.name.as_str()).collect()
+    }
+
     /// The model taken apart, for planning.
     ///
     /// # Errors
@@ -349,30 +360,53 @@ impl OpenedModel {
         progress: impl FnMut(usize, usize),
     ) -> Result<Engine, OpenError> {
         match backend {
-            BackendChoice::Reference(ops) => self.load_on(ops, settings, progress),
-            BackendChoice::Gpu(ops) => self.load_on(ops, settings, progress),
-            BackendChoice::Cpu(ops) => {
-                let is_too_large = |available| self.file_bytes() > available;
-                let reads_ahead = available_memory().is_some_and(is_too_large);
-                let ops = ops.with_reading_ahead(reads_ahead);
-                let Some(copies) = self.copies else {
-                    return self.load_on(ops, settings, progress);
-                };
-                let threads = ops.threads();
-                let (ops, copier) = ops.with_copies(copies);
-                let mut engine = self.load_on(ops, settings, progress)?;
-                engine.copies = Some(copier.progress());
-                copy_in_background(&copier, threads);
-                Ok(engine)
+            BackendChoice::Reference(ops) => {
+                let weights = self.weights()?.load(|_| &ops, progress)?;
+                self.engine(ops, weights, settings)
             }
+            BackendChoice::Cpu(cpu) => self.with_copies(cpu, |cpu| {
+                let weights = self.weights()?.load(|_| &cpu, progress)?;
+                self.engine(cpu, weights, settings)
+            }),
+            BackendChoice::Gpu(choice) => self.with_copies(choice.host.clone(), |cpu| {
+                let here = choice.backend(&self.config, cpu);
+                let there = here.loading_to(Place::Host);
+                let place = |part| match choice.place(part) {
+                    Place::Accelerator => &here,
+                    Place::Host => &there,
+                };
+                let weights = self.weights()?.load(place, progress)?;
+                self.engine(here.clone(), weights, settings)
+            }),
         }
     }
 
-    fn load_on<O>(
+    /// The engine that `load` makes with this CPU, which copies weights as they are used if there is memory
+    /// for it.
+    fn with_copies(
+        &self,
+        cpu: cpu::Cpu,
+        load: impl FnOnce(cpu::Cpu) -> Result<Engine, OpenError>,
+    ) -> Result<Engine, OpenError> {
+        let is_too_large = |available| self.file_bytes() > available;
+        let reads_ahead = available_memory().is_some_and(is_too_large);
+        let cpu = cpu.with_reading_ahead(reads_ahead);
+        let Some(copies) = self.copies else {
+            return load(cpu);
+        };
+        let threads = cpu.threads();
+        let (cpu, copier) = cpu.with_copies(copies);
+        let mut engine = load(cpu)?;
+        engine.copies = Some(copier.progress());
+        copy_in_background(&copier, threads);
+        Ok(engine)
+    }
+
+    fn engine<O>(
         &self,
         ops: O,
+        weights: Weights<O>,
         settings: &EngineSettings,
-        progress: impl FnMut(usize, usize),
     ) -> Result<Engine, OpenError>
     where
         O: Ops + Send + 'static,
@@ -381,7 +415,6 @@ impl OpenedModel {
         O::Experts: Send,
         O::Memory: Send,
     {
-        let weights = self.weights()?.load(&ops, progress)?;
         let model = Model::new(self.config.clone(), weights);
         let layout = settings.layout(&self.config);
         let runner = OpsRunner::new(ops, model, &layout)?;

@@ -10,12 +10,14 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::{BackendChoice, Engine, EngineSettings, KvTypes, OpenedModel, Work, argmax};
+use engine::plan::{Device, Placement};
+use engine::{BackendChoice, Engine, EngineSettings, KvTypes, OnGpu, OpenedModel, Work, argmax};
 use formats::DType;
 use gpu::standin::{self, Build};
 use gpu::{Gpu, Options};
+use model::FeedForwardKind;
 use tensor::Reference;
 use tidemill_engine as engine;
 
@@ -66,31 +68,116 @@ fn answer(engine: &mut Engine, prompt: &[u32], chunk: usize, len: usize) -> (Vec
     (tokens, logits)
 }
 
+fn on(gpu: &Gpu, placement: Option<Placement>) -> OnGpu {
+    OnGpu {
+        gpu: gpu.clone(),
+        host: cpu::Cpu::new(Arc::new(cpu::Pool::new(1))).unwrap(),
+        placement,
+        stream_from: None,
+    }
+}
+
+/// Every `step`th layer's experts in RAM.
+fn experts_in_ram(gpu: &Gpu, opened: &OpenedModel, step: usize) -> OnGpu {
+    let mut placement = Placement::all_on(Device::Gpu(0), opened.config.layers.len());
+    for place in placement.layers.iter_mut().step_by(step) {
+        place.experts = Device::Ram;
+    }
+    on(gpu, Some(placement))
+}
+
+/// All on the GPU, and what can be in RAM.
+fn placements(gpu: &Gpu, opened: &OpenedModel) -> Vec<(&'static str, OnGpu)> {
+    let layers = opened.config.layers.len();
+    let mut ends = Placement::all_on(Device::Gpu(0), layers);
+    (ends.embedding, ends.head, ends.mtp) = (Device::Ram, Device::Ram, Device::Ram);
+    let mut split = Placement::all_on(Device::Ram, layers);
+    for place in &mut split.layers[layers / 2..] {
+        (place.rest, place.experts) = (Device::Gpu(0), Device::Gpu(0));
+    }
+    let mut all = vec![
+        ("all on the GPU", on(gpu, None)),
+        ("the first layers in RAM", on(gpu, Some(split))),
+        ("embedding and heads in RAM", on(gpu, Some(ends))),
+    ];
+    if matches!(opened.config.feed_forward, FeedForwardKind::Experts { .. }) {
+        all.extend([
+            ("experts in RAM", experts_in_ram(gpu, opened, 1)),
+            (
+                "every second layer's experts in RAM",
+                experts_in_ram(gpu, opened, 2),
+            ),
+        ]);
+    }
+    all
+}
+
+/// Checks that a prompt in pieces is answered as in one, with the same bits; returns the answer.
+fn check_pieces(
+    what: &str,
+    engine: &mut Engine,
+    prompt: &[u32],
+    chunks: &[usize],
+    len: usize,
+) -> (Vec<u32>, Vec<f32>) {
+    let first = answer(engine, prompt, usize::MAX, len);
+    for &chunk in chunks {
+        let (tokens, logits) = answer(engine, prompt, chunk, len);
+        assert_eq!(tokens, first.0, "{what}: pieces of {chunk}");
+        let mut both = first.1.iter().zip(&logits);
+        let same = both.all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "{what}: pieces of {chunk} give other logits");
+    }
+    engine.assert_consistent();
+    first
+}
+
+fn largest_difference(exact: &[f32], found: &[f32]) -> f32 {
+    let both = exact.iter().zip(found);
+    both.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
 fn check(path: &Path, prompt: &[u32], kv: DType, len: usize) {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(gpu) = stand_in() else { return };
     let opened = OpenedModel::open(path).unwrap();
     let reference = BackendChoice::Reference(Reference::default());
     let (judged, exact) = answer(&mut load(&opened, reference, kv), prompt, usize::MAX, len);
-    let mut engine = load(&opened, BackendChoice::Gpu(gpu.clone()), kv);
-    let mut first: Option<Vec<f32>> = None;
-    for chunk in [usize::MAX, 5, 1] {
-        let (tokens, logits) = answer(&mut engine, prompt, chunk, len);
-        assert_eq!(tokens, judged, "{}, pieces of {chunk}", path.display());
-        let first = first.get_or_insert_with(|| logits.clone());
-        let same = first
-            .iter()
-            .zip(&logits)
-            .all(|(a, b)| a.to_bits() == b.to_bits());
-        assert!(
-            same,
-            "{}: pieces of {chunk} give other logits",
-            path.display()
-        );
+    let name = path.display();
+    for (what, choice) in placements(&gpu, &opened) {
+        let what = format!("{name}, {what}");
+        let is_whole = choice.placement.is_none();
+        let mut engine = load(&opened, BackendChoice::Gpu(Box::new(choice)), kv);
+        // The stand-in is slow.
+        let chunks: &[usize] = if is_whole { &[5, 1] } else { &[7] };
+        let (tokens, logits) = check_pieces(&what, &mut engine, prompt, chunks, len);
+        assert_eq!(tokens, judged, "{what}");
+        let largest = largest_difference(&exact, &logits);
+        println!("{what}: as the reference's; largest logit difference {largest:.1e}");
     }
-    engine.assert_consistent();
+    if matches!(opened.config.feed_forward, FeedForwardKind::Experts { .. }) {
+        // Streamed weights are computed by the GPU, as if they had been there.
+        let choice = OnGpu {
+            stream_from: Some(4),
+            ..experts_in_ram(&gpu, &opened, 1)
+        };
+        let mut engine = load(&opened, BackendChoice::Gpu(Box::new(choice)), kv);
+        let (tokens, _) = answer(&mut engine, prompt, usize::MAX, len);
+        assert_eq!(tokens, judged, "{name}, streamed");
+    }
 
-    // One more token of one sequence, all of its work counted.
+    let layers = opened.config.layers.len();
+    // Embedding, layers of up to 11, the last norm, the row that is asked for and the head.
+    for (choice, most) in [(on(&gpu, None), 11), (experts_in_ram(&gpu, &opened, 1), 14)] {
+        let mut engine = load(&opened, BackendChoice::Gpu(Box::new(choice)), kv);
+        let launches = launches(&gpu, &mut engine, prompt);
+        println!("{name}: {launches} launches for a token through {layers} layers");
+        assert!(launches <= most * layers + 4, "{launches} launches");
+    }
+}
+
+/// Launches for one more token of one sequence, all of its work counted.
+fn launches(gpu: &Gpu, engine: &mut Engine, prompt: &[u32]) -> usize {
     let sequence = engine.start().unwrap();
     let mut launches = 0;
     for token in [prompt[0], prompt[1]] {
@@ -103,21 +190,7 @@ fn check(path: &Path, prompt: &[u32], kv: DType, len: usize) {
         engine.step(&[work]).unwrap();
         launches = gpu.driver().launches() - before;
     }
-    let found = first.unwrap_or_default();
-    let largest = exact
-        .iter()
-        .zip(&found)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, f32::max);
-    let layers = opened.config.layers.len();
-    println!(
-        "{}: {len} tokens after {}, as the reference's; largest logit difference {largest:.1e}; \
-         {launches} launches for a token through {layers} layers",
-        path.display(),
-        prompt.len()
-    );
-    // Embedding, layers of up to 11, the last norm, the row that is asked for and the head.
-    assert!(launches as usize <= 11 * layers + 4, "{launches} launches");
+    launches as usize
 }
 
 fn repository(path: &str) -> PathBuf {

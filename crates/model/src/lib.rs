@@ -15,4 +15,4 @@ pub use bind::BindError;
 pub use config::{Architecture, Config, FeedForwardKind, LayerKind};
 pub use forward::Model;
 pub use rotary::{RotaryConfig, Yarn};
-pub use weights::Weights;
+pub use weights::{Part, Weights};

@@ -120,14 +120,30 @@ pub struct Mtp<O: Ops> {
 /// frequency; their rare half is half of the bytes that a draft would have to read.
 pub const FREQUENT_TOKENS: usize = 65_536;
 
+/// A part of a model that is in one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The table in which tokens are looked up.
+    Embedding,
+    /// A layer without its routed experts.
+    Layer(usize),
+    /// A layer's routed experts.
+    Experts(usize),
+    /// The output head, and the norm before it.
+    Head,
+    /// The multi-token-prediction head.
+    Mtp,
+}
+
 impl Weights<Reference> {
-    /// Moves the weights to a device. `progress` is told the layers done and their number.
+    /// Moves the weights to a device: each part by what `ops` names for it. `progress` is told the
+    /// layers done and their number.
     ///
     /// # Errors
     /// Whatever the device says.
-    pub fn load<O: Ops>(
+    pub fn load<'o, O: Ops + 'o>(
         self,
-        ops: &O,
+        ops: impl Fn(Part) -> &'o O,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Weights<O>, OpError> {
         let head = self.head.as_ref().unwrap_or(&self.embedding);
@@ -139,24 +155,27 @@ impl Weights<Reference> {
         let total = self.layers.len();
         let mut layers = Vec::with_capacity(total);
         for (index, layer) in self.layers.into_iter().enumerate() {
-            layers.push(layer.load(ops)?);
+            layers.push(layer.load(ops(Part::Layer(index)), ops(Part::Experts(index)))?);
             progress(index + 1, total);
         }
         Ok(Weights {
-            embedding: ops.load_matrix(self.embedding)?,
+            embedding: ops(Part::Embedding).load_matrix(self.embedding)?,
             layers,
-            norm: ops.load_vector(self.norm)?,
-            head: self.head.map(|head| ops.load_matrix(head)).transpose()?,
+            norm: ops(Part::Head).load_vector(self.norm)?,
+            head: self
+                .head
+                .map(|head| ops(Part::Head).load_matrix(head))
+                .transpose()?,
             mtp: self
                 .mtp
-                .map(|mtp| Mtp { frequent, ..mtp }.load(ops))
+                .map(|mtp| Mtp { frequent, ..mtp }.load(ops(Part::Mtp)))
                 .transpose()?,
         })
     }
 }
 
 impl Layer<Reference> {
-    fn load<O: Ops>(self, ops: &O) -> Result<Layer<O>, OpError> {
+    fn load<O: Ops>(self, ops: &O, of_experts: &O) -> Result<Layer<O>, OpError> {
         Ok(Layer {
             norm_in: ops.load_vector(self.norm_in)?,
             mixer: match self.mixer {
@@ -172,7 +191,7 @@ impl Layer<Reference> {
             norm_mid: ops.load_vector(self.norm_mid)?,
             feed_forward: match self.feed_forward {
                 FeedForward::Dense(mlp) => FeedForward::Dense(load_mlp(mlp, ops)?),
-                FeedForward::Experts(moe) => FeedForward::Experts(load_moe(moe, ops)?),
+                FeedForward::Experts(moe) => FeedForward::Experts(load_moe(moe, ops, of_experts)?),
             },
         })
     }
@@ -213,7 +232,7 @@ impl Mtp<Reference> {
             embedding_norm: ops.load_vector(self.embedding_norm)?,
             hidden_norm: ops.load_vector(self.hidden_norm)?,
             join: ops.load_matrix(self.join)?,
-            layer: self.layer.load(ops)?,
+            layer: self.layer.load(ops, ops)?,
             norm: ops.load_vector(self.norm)?,
             embedding: self
                 .embedding
@@ -242,6 +261,7 @@ fn load_mlp<O: Ops>(
 fn load_moe<O: Ops>(
     moe: MoeWeights<tensor::StoredMatrix, tensor::StoredExperts>,
     ops: &O,
+    of_experts: &O,
 ) -> Result<MoeWeights<O::Matrix, O::Experts>, OpError> {
     let shared = match moe.shared {
         Some((mlp, gate)) => Some((load_mlp(mlp, ops)?, ops.load_matrix(gate)?)),
@@ -251,7 +271,7 @@ fn load_moe<O: Ops>(
         router: ops.load_matrix(moe.router)?,
         top_k: moe.top_k,
         renormalise: moe.renormalise,
-        experts: ops.load_experts(moe.experts)?,
+        experts: of_experts.load_experts(moe.experts)?,
         shared,
     })
 }

@@ -234,7 +234,7 @@ impl Anatomy {
     }
 
     /// The bytes of a group; 0 if there is none.
-    pub(super) fn bytes(&self, block: Block, piece: Piece) -> u64 {
+    pub fn bytes(&self, block: Block, piece: Piece) -> u64 {
         self.group(block, piece).map_or(0, |group| group.bytes)
     }
 

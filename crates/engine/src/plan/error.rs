@@ -4,6 +4,7 @@ use tensor::OpError;
 
 use super::anatomy::{Block, Piece};
 use super::budget::Budget;
+use super::placement::Device;
 
 /// Why there is no plan.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -26,15 +27,11 @@ pub enum PlanError {
     /// Keys or values cannot be stored so.
     #[error("{0}")]
     Types(String),
-    /// It does not fit. The budget is the one of the placement that came nearest: CPU and RAM alone.
-    #[error(
-        "{} of RAM are needed ({} weights, {} keys and values, {} states, {} buffers, {} left to others), \
-         and {} are free",
-        gib(budget.needed()), gib(budget.weights), gib(budget.keys_values), gib(budget.states),
-        gib(budget.buffers), gib(budget.reserve), gib(budget.free)
-    )]
+    /// It does not fit. Where places were looked for, the budget is the one of the placement that came
+    /// nearest: CPU and RAM alone.
+    #[error("{}", needed(budget))]
     DoesNotFit {
-        /// What RAM alone would have to hold.
+        /// What a device would have to hold.
         budget: Box<Budget>,
     },
 }
@@ -43,6 +40,34 @@ impl From<OpError> for PlanError {
     fn from(error: OpError) -> Self {
         Self::Types(error.to_string())
     }
+}
+
+/// What a device is short of.
+fn needed(budget: &Budget) -> String {
+    let device = match budget.device {
+        Device::Gpu(index) => format!("GPU {index}"),
+        Device::Ram | Device::Nowhere => "RAM".to_owned(),
+    };
+    let mut parts = vec![
+        (budget.weights, "weights"),
+        (budget.keys_values, "keys and values"),
+        (budget.states, "states"),
+        (budget.buffers, "buffers"),
+        (budget.reserve, "left to others"),
+    ];
+    if budget.driver > 0 {
+        parts.insert(4, (budget.driver, "the driver's"));
+    }
+    let parts: Vec<String> = parts
+        .iter()
+        .map(|(bytes, what)| format!("{} {what}", gib(*bytes)))
+        .collect();
+    format!(
+        "{} of {device} are needed ({}), and {} are free",
+        gib(budget.needed()),
+        parts.join(", "),
+        gib(budget.free)
+    )
 }
 
 /// Bytes in GiB, as people read them.

@@ -24,7 +24,8 @@ pub use anatomy::{Anatomy, Block, ExpertsAnatomy, Group, Piece, StoredTensorSize
 pub use budget::Budget;
 pub use error::PlanError;
 pub use machine::{Gpu, Host, Machine};
+pub use names::place_of;
 pub use placement::{Device, LayerPlace, Placement};
-pub use search::{Plan, plan, plan_on_cpu};
-pub use speed::{Limit, Speed, Term, decode, prefill};
+pub use search::{Plan, check, plan, plan_on_cpu};
+pub use speed::{Limit, Speed, Term, decode, prefill, streams_from};
 pub use wish::Wish;

@@ -5,7 +5,7 @@ use model::{Config, LayerKind};
 use super::anatomy::{Block, Piece};
 
 /// The place of a tensor in the model; `None` for what no engine needs.
-pub(super) fn place_of(name: &str, config: &Config) -> Option<(Block, Piece)> {
+pub fn place_of(name: &str, config: &Config) -> Option<(Block, Piece)> {
     let text = name.strip_prefix("model.").unwrap_or(name);
     let text = text.strip_prefix("language_model.").unwrap_or(text);
     let text = text.strip_prefix("model.").unwrap_or(text);

@@ -42,20 +42,29 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Everything in RAM. Images are read if it says so.
-    pub(super) fn on_cpu(anatomy: &Anatomy, vision: bool) -> Self {
+    /// All of a model of so many layers on one device; images are not read.
+    pub fn all_on(device: Device, layers: usize) -> Self {
         let place = LayerPlace {
-            rest: Device::Ram,
-            experts: Device::Ram,
+            rest: device,
+            experts: device,
             cached: 0.0,
         };
         Self {
-            layers: vec![place; anatomy.config.layers.len()],
-            embedding: Device::Ram,
-            head: Device::Ram,
-            mtp: Device::Ram,
+            layers: vec![place; layers],
+            embedding: device,
+            head: device,
+            mtp: device,
+            vision: Device::Nowhere,
+            unused: Device::Nowhere,
+        }
+    }
+
+    /// Everything in RAM. Images are read if it says so.
+    pub(super) fn on_cpu(anatomy: &Anatomy, vision: bool) -> Self {
+        Self {
             vision: if vision { Device::Ram } else { Device::Nowhere },
             unused: Device::Ram,
+            ..Self::all_on(Device::Ram, anatomy.config.layers.len())
         }
     }
 

@@ -58,6 +58,25 @@ pub fn plan(anatomy: &Anatomy, machine: &Machine, wish: &Wish) -> Result<Plan, P
     }
 }
 
+/// What a placement takes, if that fits.
+///
+/// # Errors
+/// As [`plan`].
+pub fn check(
+    anatomy: &Anatomy,
+    machine: &Machine,
+    wish: &Wish,
+    placement: Placement,
+) -> Result<Plan, PlanError> {
+    let budgets = budgets(anatomy, machine, wish, &placement)?;
+    match budgets.iter().find(|budget| !budget.fits()) {
+        None => Ok(Plan { placement, budgets }),
+        Some(budget) => Err(PlanError::DoesNotFit {
+            budget: Box::new(*budget),
+        }),
+    }
+}
+
 /// Everything in RAM, if that fits.
 ///
 /// # Errors
@@ -67,14 +86,12 @@ pub fn plan_on_cpu(anatomy: &Anatomy, host: &Host, wish: &Wish) -> Result<Plan, 
         gpus: Vec::new(),
         host: host.clone(),
     };
-    let placement = Placement::on_cpu(anatomy, wish.vision);
-    let budgets = budgets(anatomy, &machine, wish, &placement)?;
-    match budgets.iter().find(|budget| !budget.fits()) {
-        None => Ok(Plan { placement, budgets }),
-        Some(budget) => Err(PlanError::DoesNotFit {
-            budget: Box::new(*budget),
-        }),
-    }
+    check(
+        anatomy,
+        &machine,
+        wish,
+        Placement::on_cpu(anatomy, wish.vision),
+    )
 }
 
 /// The first `whole` layers in RAM, and as few experts more as fit.

@@ -132,6 +132,34 @@ pub fn prefill(
     })
 }
 
+/// From how many rows of a step on the experts that lie in RAM are better copied to the GPU than computed by
+/// the CPU; `None` if that is never so in steps of what is wished, or there are none.
+pub fn streams_from(
+    anatomy: &Anatomy,
+    machine: &Machine,
+    wish: &Wish,
+    placement: &Placement,
+) -> Option<usize> {
+    let mut layers = placement.layers.iter().enumerate();
+    let (gpu, experts) = layers.find_map(|(layer, place)| match (place.rest, place.experts) {
+        (Device::Gpu(gpu), Device::Ram) => Some((gpu, anatomy.experts(Block::Layer(layer))?)),
+        _ => None,
+    })?;
+    let is_better = |&rows: &usize| {
+        let step = Step {
+            rows: rows as f64,
+            sequences: 1.0,
+            seen: 1.0,
+            is_prompt: true,
+        };
+        let clock = Clock::new(anatomy, machine, wish, placement, step);
+        let [streamed, apart, crossing] = clock.ways(gpu, 0.0, clock.chosen(experts));
+        streamed.1 < apart.1 + crossing.1
+    };
+    let doubled = |rows: &usize| Some(2 * rows).filter(|&rows| rows <= wish.step_tokens);
+    std::iter::successors(Some(8), doubled).find(is_better)
+}
+
 impl Speed {
     fn of(tokens: usize, times: BTreeMap<Limit, f64>) -> Self {
         let mut terms: Vec<Term> = times
@@ -298,6 +326,18 @@ impl<'a> Clock<'a> {
     /// Experts in RAM beside a layer on a GPU: copies there while the CPU computes the others, or, for many
     /// rows, all of them there as they come over the link.
     fn split(&mut self, gpu: usize, cached: f64, work: Work) {
+        let [streamed, apart, crossing] = self.ways(gpu, cached, work);
+        if self.step.is_prompt && streamed.1 < apart.1 + crossing.1 {
+            self.add(streamed.0, streamed.1);
+        } else {
+            self.add(apart.0, apart.1);
+            self.add(crossing.0, crossing.1);
+        }
+    }
+
+    /// What it takes when experts come over the link; when each side computes its own; and, beside the
+    /// latter, what activations take over the link.
+    fn ways(&self, gpu: usize, cached: f64, work: Work) -> [(Limit, f64); 3] {
         let device = Device::Gpu(gpu);
         let link = self.machine.gpus[gpu].pcie * PCIE_CARRIES;
         let missed = 1.0 - cached;
@@ -313,12 +353,7 @@ impl<'a> Clock<'a> {
         };
         let hidden = self.anatomy.config.hidden_size as f64 * size_of::<f32>() as f64;
         let crossing = 2.0 * (CROSSING_SECONDS + self.step.rows * hidden / link);
-        if self.step.is_prompt && streamed.1 < apart.1 + crossing {
-            self.add(streamed.0, streamed.1);
-        } else {
-            self.add(apart.0, apart.1);
-            self.add(Limit::Pcie, crossing);
-        }
+        [streamed, apart, (Limit::Pcie, crossing)]
     }
 
     fn attention(&mut self, device: Device) {

@@ -12,8 +12,8 @@ use tidemill_engine::speculate::{
     Depth, DraftCounts, DraftModel, Oracle, Speculation, SpeculationSettings,
 };
 use tidemill_engine::{
-    BackendChoice, DraftVocabulary, EngineSettings, Event, KvTypes, Miss, Request, RequestId,
-    ReusedFrom, Scheduler, SchedulerSettings,
+    DraftVocabulary, EngineSettings, Event, KvTypes, Miss, Request, RequestId, ReusedFrom,
+    Scheduler, SchedulerSettings,
 };
 
 use crate::road::{Detour, Drafts, Road};
@@ -137,8 +137,7 @@ impl<'a> Traveller<'a> {
             sequences: road.together,
             kv: KvTypes::both(road.kv),
         };
-        let pool = Arc::new(cpu::Pool::new(road.threads));
-        let backend = BackendChoice::Cpu(cpu::Cpu::new(pool).unwrap());
+        let backend = (subject.on)(road.threads);
         let numerics = backend.numerics();
         let engine = opened.load(backend.clone(), &settings, |_, _| {}).unwrap();
         let drafter = speculation(road.drafts).map(|speculation| {

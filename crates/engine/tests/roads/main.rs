@@ -17,6 +17,7 @@ mod rounding;
 mod subject;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use formats::DType;
@@ -24,7 +25,7 @@ use tidemill_engine::speculate::{DraftCounts, Tally};
 
 use journey::{Answer, is_sampled, judge, take};
 use road::{Drafts, Road};
-use subject::Subject;
+use subject::{InRam, Subject};
 
 /// Where two answers part.
 struct Difference {
@@ -81,7 +82,8 @@ fn check_rounding(subject: &Subject, fine: &[Answer], coarse: &[Answer]) -> usiz
     parted.len()
 }
 
-fn check(subject: &Subject, roads: &[Road]) {
+/// Compares the answers of these roads with those of the plain one. Returns what became of drafts.
+fn compare(subject: &Subject, roads: &[Road]) -> BTreeMap<String, DraftCounts> {
     let start = Instant::now();
     let [fine, coarse] = [DType::F32, DType::F16].map(|kv| judge(subject, road::plain(kv)));
     let of_f16 = check_rounding(subject, &fine, &coarse);
@@ -114,7 +116,13 @@ fn check(subject: &Subject, roads: &[Road]) {
         fine.iter().map(|answer| answer.tokens.len()).sum::<usize>(),
         start.elapsed(),
     );
-    for (way, counts) in &drafts {
+    assert_eq!(parted, 0, "answers part from the plain road");
+    drafts
+}
+
+/// The same, and that drafts of all kinds were right and wrong.
+fn check(subject: &Subject, roads: &[Road]) {
+    for (way, counts) in &compare(subject, roads) {
         let tallies = counts.by_position.iter();
         let rates: Vec<String> = tallies
             .map(|tally| format!("{}/{}", tally.accepted, tally.tried))
@@ -136,7 +144,6 @@ fn check(subject: &Subject, roads: &[Road]) {
             assert!(counts.by_position.iter().all(all), "{way}: {rates:?}");
         }
     }
-    assert_eq!(parted, 0, "answers part from the plain road");
 }
 
 fn prompts(default: usize) -> usize {
@@ -164,6 +171,36 @@ fn random_answers_do_not_depend_on_the_road() {
     for name in ["moe_composite", "dense_text"] {
         check(&subject::random(name, 18), &road::selection());
     }
+}
+
+/// The stand-in for a GPU has no locks.
+static ONE_GPU: Mutex<()> = Mutex::new(());
+
+/// Takes every `step`th road of the selection with each placement.
+fn compare_on_gpu(name: &str, most: usize, placements: &[InRam], step: usize) {
+    let _one = ONE_GPU.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(gpu) = subject::gpu() else {
+        println!("SKIPPED: no g++ to build the stand-in GPU with; no road went over it");
+        return;
+    };
+    for (number, &in_ram) in placements.iter().enumerate() {
+        let subject = subject::random(name, 18).short(most).on_gpu(&gpu, in_ram);
+        // Other roads for each placement.
+        let roads = road::selection().into_iter().skip(number).step_by(step);
+        compare(&subject, &roads.collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn answers_of_a_gpu_and_the_cpu_beside_it_do_not_depend_on_the_road() {
+    compare_on_gpu("moe_composite", 16, &[InRam::Experts, InRam::Layers], 12);
+}
+
+#[test]
+#[ignore = "half an hour, in a release build"]
+fn answers_of_placements_depend_on_no_road() {
+    let placements = [InRam::Nothing, InRam::Experts, InRam::Layers, InRam::Ends];
+    compare_on_gpu("moe_composite", 64, &placements, 1);
 }
 
 #[test]

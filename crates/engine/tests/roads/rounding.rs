@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use formats::DType;
 use tensor::StateSnapshot;
-use tidemill_engine::{
-    BackendChoice, Checkpoint, Engine, EngineSettings, KvTypes, SequenceId, Work, argmax,
-};
+use tidemill_engine::{Checkpoint, Engine, EngineSettings, KvTypes, SequenceId, Work, argmax};
 
 use crate::journey::Answer;
 use crate::subject::Subject;
@@ -25,7 +23,7 @@ pub(crate) fn moved_by_f16(subject: &Subject, answers: &[Answer]) -> Vec<Vec<f32
             kv: KvTypes::both(kv),
             ..EngineSettings::single(longest + most.unwrap())
         };
-        let backend = BackendChoice::cpu(1).unwrap();
+        let backend = (subject.on)(1);
         subject.opened.load(backend, &settings, |_, _| {}).unwrap()
     });
     let both = subject.prompts.iter().zip(answers);
@@ -46,7 +44,7 @@ pub(crate) fn moved_by_bf16_states(subject: &Subject, answers: &[Answer]) -> Vec
         kv: KvTypes::both(DType::F32),
         ..EngineSettings::single(longest + most.unwrap())
     };
-    let backend = BackendChoice::cpu(1).unwrap();
+    let backend = (subject.on)(1);
     let mut engine = subject.opened.load(backend, &settings, |_, _| {}).unwrap();
     let both = subject.prompts.iter().zip(answers);
     both.map(|(prompt, answer)| {

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tidemill_engine::{OpenedModel, TokenRules};
+use gpu::standin::{self, Build};
+use tidemill_engine::plan::{Device, Placement};
+use tidemill_engine::{BackendChoice, OnGpu, OpenedModel, TokenRules};
 
 /// A model and its prompts.
 pub(crate) struct Subject {
@@ -17,9 +19,85 @@ pub(crate) struct Subject {
     /// How far apart f16 keys and values may move two logits: twice the most that was measured, in
     /// all of the long test's rows.
     pub(crate) most_by_f16: f32,
+    /// Where it computes, with so many threads.
+    pub(crate) on: Box<dyn Fn(usize) -> BackendChoice>,
+}
+
+/// Parts of a model that are in RAM where a GPU computes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum InRam {
+    Nothing,
+    /// Of every layer.
+    Experts,
+    /// The first half of the layers, and of the others the experts.
+    Layers,
+    /// The embedding and both heads.
+    Ends,
+}
+
+impl InRam {
+    fn placement(self, layers: usize) -> Placement {
+        let mut placement = Placement::all_on(Device::Gpu(0), layers);
+        for (index, place) in placement.layers.iter_mut().enumerate() {
+            match self {
+                Self::Nothing | Self::Ends => {}
+                Self::Experts => place.experts = Device::Ram,
+                Self::Layers => {
+                    place.experts = Device::Ram;
+                    if index < layers / 2 {
+                        place.rest = Device::Ram;
+                    }
+                }
+            }
+        }
+        if matches!(self, Self::Ends) {
+            let ends = [
+                &mut placement.embedding,
+                &mut placement.head,
+                &mut placement.mtp,
+            ];
+            ends.into_iter().for_each(|end| *end = Device::Ram);
+        }
+        placement
+    }
+}
+
+/// The stand-in for a GPU, or with `TIDEMILL_TEST_GPU` set this machine's; `None` without a compiler to build
+/// the former with.
+pub(crate) fn gpu() -> Option<gpu::Gpu> {
+    if std::env::var_os("TIDEMILL_TEST_GPU").is_some() {
+        return Some(gpu::Gpu::open(gpu::Options::default()).unwrap());
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let options = standin::options(folder, &Build::default()).unwrap()?;
+    Some(gpu::Gpu::open(options).unwrap())
 }
 
 impl Subject {
+    /// The same on a GPU with the CPU beside it.
+    pub(crate) fn on_gpu(mut self, gpu: &gpu::Gpu, in_ram: InRam) -> Self {
+        let gpu = gpu.clone();
+        let layers = self.opened.config.layers.len();
+        self.name = format!("{} on a GPU, in RAM {in_ram:?}", self.name);
+        self.on = Box::new(move |threads| {
+            BackendChoice::Gpu(Box::new(OnGpu {
+                gpu: gpu.clone(),
+                host: cpu::Cpu::new(Arc::new(cpu::Pool::new(threads))).unwrap(),
+                placement: Some(in_ram.placement(layers)),
+                stream_from: None,
+            }))
+        });
+        self
+    }
+
+    /// With prompts of at most so many tokens.
+    pub(crate) fn short(mut self, most: usize) -> Self {
+        self.prompts
+            .iter_mut()
+            .for_each(|prompt| prompt.truncate(most));
+        self
+    }
+
     /// With some of its prompts: those of one part of several.
     pub(crate) fn part(mut self, (part, of): (usize, usize)) -> Self {
         let mut index = 0;
@@ -63,6 +141,7 @@ pub(crate) fn tiny(prompts: usize) -> Subject {
         opened,
         is_random: false,
         most_by_f16: 0.83,
+        on: Box::new(|threads| BackendChoice::cpu(threads).unwrap()),
     }
 }
 
@@ -83,5 +162,6 @@ pub(crate) fn random(name: &str, prompts: usize) -> Subject {
         prompts: (1..=prompts).map(prompt).collect(),
         is_random: true,
         most_by_f16: 0.005,
+        on: Box::new(|threads| BackendChoice::cpu(threads).unwrap()),
     }
 }
