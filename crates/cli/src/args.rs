@@ -42,7 +42,7 @@ enum Command {
     /// Fetch a model of Hugging Face, or what has changed of it.
     Pull(pull::PullArgs),
     /// Write the logits after every token of a prompt.
-    Logits(logits::LogitsArgs),
+    Logits(Box<logits::LogitsArgs>),
     /// Measure how fast models run here.
     Bench(Box<bench::BenchArgs>),
     /// Say where a model would go on a machine, and how fast it would be, before it is loaded or fetched.

@@ -6,8 +6,9 @@
 use std::ffi::{OsStr, OsString};
 
 /// Options that no command could mean otherwise.
-const EVERYWHERE: [&str; 10] = [
-    "-ub", "-np", "-ctk", "-ctv", "-md", "-hf", "-hff", "-hft", "-fit", "-fitt",
+const EVERYWHERE: [&str; 14] = [
+    "-ub", "-np", "-ctk", "-ctv", "-md", "-hf", "-hff", "-hft", "-fit", "-fitt", "-ngl", "-ncmoe",
+    "-cmoe", "-ot",
 ];
 /// Those of `bench`; elsewhere `-pg` would be a prompt.
 const IN_BENCH: [&str; 2] = ["-pg", "-npl"];

@@ -28,6 +28,24 @@ enum Whether {
 }
 
 impl FitArgs {
+    /// Whether loads are checked.
+    pub(crate) fn is_on(self) -> bool {
+        self.fit == Whether::On
+    }
+
+    /// What a load asks of memory.
+    pub(crate) fn wish(self, settings: &EngineSettings) -> Wish {
+        Wish {
+            context: settings.total_tokens.max(settings.context),
+            kv: settings.kv,
+            sequences: settings.sequences,
+            ram_reserve: self.fit_target,
+            // It grows as far as there is room.
+            prompt_cache: 0,
+            ..Wish::default()
+        }
+    }
+
     /// Refuses a load that does not fit into what this process can have of RAM.
     ///
     /// # Errors
@@ -37,7 +55,7 @@ impl FitArgs {
         opened: &OpenedModel,
         settings: &EngineSettings,
     ) -> anyhow::Result<()> {
-        let memory = HostMemory::look().filter(|_| self.fit == Whether::On);
+        let memory = HostMemory::look().filter(|_| self.is_on());
         match memory {
             Some(memory) => self.check_in(opened, settings, memory),
             None => Ok(()),
@@ -54,15 +72,7 @@ impl FitArgs {
         let Ok(anatomy) = opened.anatomy() else {
             return Ok(());
         };
-        let wish = Wish {
-            context: settings.total_tokens.max(settings.context),
-            kv: settings.kv,
-            sequences: settings.sequences,
-            ram_reserve: self.fit_target,
-            // It grows as far as there is room.
-            prompt_cache: 0,
-            ..Wish::default()
-        };
+        let wish = self.wish(settings);
         let host = Host {
             name: String::new(),
             threads: 1,
@@ -87,7 +97,7 @@ impl FitArgs {
                 let name = opened.path.display().to_string();
                 Err(NoPlan {
                     name,
-                    has_gpus: false,
+                    tried: "",
                     why: error,
                     advice,
                 }

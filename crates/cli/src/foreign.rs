@@ -23,7 +23,7 @@ pub(crate) struct Foreign {
     pub(crate) why: &'static str,
 }
 
-const NO_GPU: &str = "models are computed by the CPU";
+const NO_GPU: &str = "one GPU at most computes, with --backend gpu";
 const IMAGES: &str = "images cannot be read yet";
 const THREADS: &str = "prompts are read by as many threads as answers are made (--threads)";
 const MEASURED: &str = "is decided by what is measured";
@@ -31,24 +31,24 @@ const ALWAYS: &str = "templates are always used";
 const NEVER_SHIFTS: &str = "contexts are never shifted";
 const HAS_IT: &str = "it is so already";
 
-const FOREIGN: [Foreign; 29] = [
+const FOREIGN: [Foreign; 25] = [
     foreign(&["threads-batch", "tb"], Takes::Value, THREADS),
     foreign(
         &["flash-attn", "fa"],
         Takes::Switch,
         "attention has one form",
     ),
-    foreign(&["n-gpu-layers", "gpu-layers", "ngl"], Takes::Value, NO_GPU),
-    foreign(&["override-tensor", "ot"], Takes::Value, NO_GPU),
-    foreign(&["n-cpu-moe", "ncmoe"], Takes::Value, NO_GPU),
-    foreign(&["cpu-moe", "cmoe"], Takes::Nothing, NO_GPU),
     foreign(&["fit-ctx", "fitc"], Takes::Value, NO_GPU),
     foreign(&["device", "dev"], Takes::Value, NO_GPU),
     foreign(&["split-mode", "sm"], Takes::Value, NO_GPU),
     foreign(&["tensor-split", "ts"], Takes::Value, NO_GPU),
     foreign(&["main-gpu", "mg"], Takes::Value, NO_GPU),
     foreign(&["no-kv-offload", "nkvo"], Takes::Nothing, NO_GPU),
-    foreign(&["op-offload", "no-op-offload"], Takes::Nothing, NO_GPU),
+    foreign(
+        &["op-offload", "no-op-offload"],
+        Takes::Nothing,
+        "--stream-experts says when weights in RAM are copied to a GPU",
+    ),
     foreign(&["kv-offload"], Takes::Nothing, NO_GPU),
     foreign(&["jinja"], Takes::Nothing, ALWAYS),
     foreign(&["no-jinja"], Takes::Nothing, ALWAYS),
@@ -174,11 +174,11 @@ mod tests {
                 .collect();
             assert_eq!(found.join(" "), expected);
         };
-        check("t serve -ngl 99 -c 5", "t serve -c 5");
-        check("t serve --n-gpu-layers=99 -c 5", "t serve -c 5");
+        check("t serve -dev cuda0 -c 5", "t serve -c 5");
+        check("t serve --device=cuda0 -c 5", "t serve -c 5");
         check("t serve -fa -c 5", "t serve -c 5");
         check("t serve -fa on --jinja --slots -c 5", "t serve -c 5");
-        check("t run -p x -- -ngl 9", "t run -p x -- -ngl 9");
+        check("t run -p x -- -mg 9", "t run -p x -- -mg 9");
         check("t bench -fa 1", "t bench -fa 1");
     }
 

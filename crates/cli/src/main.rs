@@ -21,6 +21,7 @@ mod logits;
 mod model_args;
 mod nvidia;
 mod output;
+mod placement;
 mod plan;
 mod pull;
 mod rope;

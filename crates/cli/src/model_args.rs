@@ -17,6 +17,7 @@ use crate::fit::FitArgs;
 use crate::hub::{self, HubArgs, HubError};
 use crate::nvidia;
 use crate::output;
+use crate::placement::PlacementArgs;
 use crate::rope::RopeArgs;
 
 /// Which model.
@@ -32,6 +33,8 @@ pub(crate) struct ModelArgs {
     pub(crate) backend: Backend,
     #[command(flatten)]
     load: LoadArgs,
+    #[command(flatten)]
+    placement: PlacementArgs,
     #[command(flatten)]
     rope: RopeArgs,
 }
@@ -69,7 +72,8 @@ impl LoadArgs {
 pub(crate) enum Backend {
     /// The SIMD kernels of this machine.
     Cpu,
-    /// An NVIDIA GPU that holds the whole model. Its kernels were tested on a CPU, never yet on a GPU.
+    /// An NVIDIA GPU, with the CPU for what it has no room for. Its kernels were tested on a CPU, never yet on
+    /// a GPU.
     Gpu,
     /// Plain loops: slow, and what all else is judged by.
     Reference,
@@ -152,47 +156,96 @@ impl Threads {
 /// A model that computes.
 pub(crate) struct Loaded {
     pub(crate) engine: Engine,
+    /// How it rounds ([`BackendChoice::numerics`]).
+    pub(crate) numerics: String,
     /// Where, for further models.
     pub(crate) device: Device,
 }
 
 /// Where models compute, and how their files come into memory.
 pub(crate) struct Device {
-    backend: BackendChoice,
-    /// The threads of a CPU.
-    pool: Option<Arc<cpu::Pool>>,
+    kind: Kind,
     load: LoadArgs,
+    placement: PlacementArgs,
+}
+
+enum Kind {
+    Reference,
+    Cpu(cpu::Cpu, Arc<cpu::Pool>),
+    /// With the processor beside it.
+    Gpu(gpu::Gpu, cpu::Cpu, Arc<cpu::Pool>),
 }
 
 impl Device {
-    /// How it rounds ([`BackendChoice::numerics`]).
-    pub(crate) fn numerics(&self) -> String {
-        self.backend.numerics()
+    /// One of a kind, on threads that several can share.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn open(
+        kind: Backend,
+        pool: impl FnOnce() -> Arc<cpu::Pool>,
+        load: LoadArgs,
+        placement: PlacementArgs,
+    ) -> anyhow::Result<Self> {
+        if kind != Backend::Gpu {
+            placement.tell_unused();
+        }
+        let kind = match kind {
+            Backend::Reference => Kind::Reference,
+            Backend::Cpu => {
+                let pool = pool();
+                Kind::Cpu(cpu::Cpu::new(Arc::clone(&pool))?, pool)
+            }
+            Backend::Gpu => {
+                let pool = pool();
+                Kind::Gpu(nvidia::open()?, cpu::Cpu::new(Arc::clone(&pool))?, pool)
+            }
+        };
+        Ok(Self {
+            kind,
+            load,
+            placement,
+        })
     }
 
     /// Loads a model, with progress on a terminal's stderr. `progress` is told the parts done and
-    /// their number too.
+    /// their number too. Returns how it rounds as well.
     pub(crate) fn load(
         &self,
         opened: &mut OpenedModel,
         settings: &EngineSettings,
         progress: &dyn Fn(usize, usize),
-    ) -> anyhow::Result<Engine> {
-        // A GPU's memory is counted by its driver as it is taken.
-        if !matches!(self.backend, BackendChoice::Gpu(_)) {
-            self.load.fit.check(opened, settings)?;
-        }
-        if let Some(pool) = &self.pool {
-            opened.bring_into_memory(self.load.options(), pool)?;
-        }
+    ) -> anyhow::Result<(Engine, String)> {
+        let backend = match &self.kind {
+            Kind::Reference => {
+                self.load.fit.check(opened, settings)?;
+                BackendChoice::Reference(Reference::default())
+            }
+            Kind::Cpu(cpu, pool) => {
+                self.load.fit.check(opened, settings)?;
+                opened.bring_into_memory(self.load.options(), pool)?;
+                BackendChoice::Cpu(cpu.clone())
+            }
+            Kind::Gpu(gpu, cpu, pool) => {
+                let devices = (gpu.clone(), cpu.clone());
+                let choice = self
+                    .placement
+                    .place(devices, opened, settings, self.load.fit)?;
+                if choice.uses_host() {
+                    opened.bring_into_memory(self.load.options(), pool)?;
+                }
+                BackendChoice::Gpu(Box::new(choice))
+            }
+        };
+        let numerics = backend.numerics();
         let bar = output::step_progress("loading");
-        let engine = opened.load(self.backend.clone(), settings, |done, total| {
+        let engine = opened.load(backend, settings, |done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
             progress(done, total);
         });
         bar.finish_and_clear();
-        Ok(engine?)
+        Ok((engine?, numerics))
     }
 }
 
@@ -238,22 +291,14 @@ impl ModelArgs {
         settings: &EngineSettings,
         progress: &dyn Fn(usize, usize),
     ) -> anyhow::Result<Loaded> {
-        let (backend, pool) = match self.backend {
-            Backend::Reference => (BackendChoice::Reference(Reference::default()), None),
-            Backend::Gpu => (BackendChoice::Gpu(nvidia::open()?), None),
-            Backend::Cpu => {
-                let pool = threads.pool();
-                let cpu = cpu::Cpu::new(Arc::clone(&pool))?;
-                (BackendChoice::Cpu(cpu), Some(pool))
-            }
-        };
-        let device = Device {
-            backend,
-            pool,
-            load: self.load,
-        };
-        let engine = device.load(opened, settings, progress)?;
-        Ok(Loaded { engine, device })
+        let pool = || threads.pool();
+        let device = Device::open(self.backend, pool, self.load, self.placement.clone())?;
+        let (engine, numerics) = device.load(opened, settings, progress)?;
+        Ok(Loaded {
+            engine,
+            numerics,
+            device,
+        })
     }
 }
 

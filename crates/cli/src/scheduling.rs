@@ -71,7 +71,7 @@ impl SchedulingArgs {
         let drafter = self
             .speculation
             .drafter(&loaded, opened, draft, of_engine)?;
-        let tier = self.tier(opened, of_engine, &loaded.device.numerics())?;
+        let tier = self.tier(opened, of_engine, &loaded.numerics)?;
         let mut scheduler = Scheduler::new(loaded.engine, rules, settings);
         if let Some(drafter) = drafter {
             scheduler = scheduler.with_drafter(Box::new(drafter));

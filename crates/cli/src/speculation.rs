@@ -102,7 +102,7 @@ impl SpeculationArgs {
         let mut drafter = Speculation::new(&loaded.engine, hidden_size, speculation, clock);
         if let Some(mut draft) = draft {
             let settings = DraftModel::engine_settings(settings);
-            let engine = loaded.device.load(&mut draft, &settings, &|_, _| {})?;
+            let (engine, _) = loaded.device.load(&mut draft, &settings, &|_, _| {})?;
             let vocabulary = opened.config.vocab_size;
             drafter = drafter.with_model(DraftModel::new(engine, vocabulary));
         }

@@ -211,13 +211,13 @@ fn what_llama_server_takes_is_taken() {
     ];
     let flags: Vec<&str> = taken.iter().flat_map(|flag| flag.split(' ')).collect();
     let mut server = Server::start(&flags);
+    for flag in ["--n-gpu-layers", "--n-cpu-moe", "--override-tensor"] {
+        server.says(&format!("note: {flag}: models are computed by the CPU"));
+    }
     server.says("loaded in");
     for (typed, name) in [
-        ("-ngl", "-ngl"),
         ("-fa", "-fa"),
         ("-tb", "-tb"),
-        ("-ot", "-ot"),
-        ("--n-cpu-moe", "--n-cpu-moe"),
         ("--fit-ctx", "--fit-ctx"),
         ("--mmproj", "--mmproj"),
         ("--cache-reuse", "--cache-reuse"),

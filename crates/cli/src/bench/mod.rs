@@ -31,6 +31,7 @@ use crate::args::Global;
 use crate::exit::Failure;
 use crate::interrupt;
 use crate::model_args::{Backend, CacheType, LoadArgs};
+use crate::placement::PlacementArgs;
 use lists::{Counts, Pair};
 use plan::{CLASSES, Test};
 use report::{Form, Report};
@@ -120,6 +121,8 @@ pub(crate) struct BenchArgs {
     backend: Backend,
     #[command(flatten)]
     memory: LoadArgs,
+    #[command(flatten)]
+    placement: PlacementArgs,
     /// Measure only what is asked for on standard input, a line at a time: the name of a test that
     /// the other options plan, such as `tg64 @ d4096`, or `read bandwidth`. Each line is answered
     /// by one repetition's result. For programs that measure two engines in turn.

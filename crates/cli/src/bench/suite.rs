@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use engine::{BackendChoice, Engine, EngineSettings, KvTypes, OpenedModel};
-use tensor::Reference;
+use engine::{Engine, EngineSettings, KvTypes, OpenedModel};
 
 use super::identity::{HashKind, hash_files};
 use super::limits::Limits;
@@ -17,7 +16,7 @@ use super::report::Report;
 use super::runner::Runner;
 use super::{BenchArgs, LoadKind, on_demand, state};
 use crate::args::Global;
-use crate::model_args::Backend;
+use crate::model_args::Device;
 use crate::{embedded, output};
 
 /// Everything that was asked for.
@@ -192,25 +191,11 @@ impl<'a> Suite<'a> {
         threads: usize,
         settings: &EngineSettings,
     ) -> anyhow::Result<Engine> {
-        if self.args.backend != Backend::Gpu {
-            self.args.memory.fit.check(opened, settings)?;
-        }
-        let backend = match self.args.backend {
-            Backend::Reference => BackendChoice::Reference(Reference::default()),
-            Backend::Gpu => BackendChoice::Gpu(crate::nvidia::open()?),
-            Backend::Cpu => {
-                let pool = Arc::new(cpu::Pool::new(threads));
-                opened.bring_into_memory(self.args.memory.options(), &pool)?;
-                BackendChoice::Cpu(cpu::Cpu::new(pool)?)
-            }
-        };
-        let bar = output::step_progress("loading");
-        let engine = opened.load(backend, settings, |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        });
-        bar.finish_and_clear();
-        Ok(engine?)
+        let args = &self.args;
+        let pool = || Arc::new(cpu::Pool::new(threads));
+        let device = Device::open(args.backend, pool, args.memory, args.placement.clone())?;
+        let (engine, _) = device.load(opened, settings, &|_, _| {})?;
+        Ok(engine)
     }
 
     /// Loads, cold and warm.

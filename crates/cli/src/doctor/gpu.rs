@@ -29,7 +29,7 @@ pub(super) fn findings() -> Vec<Finding> {
             findings.extend(libraries());
             findings.push(Finding::note(
                 "GPU use",
-                "only with --backend gpu, and for models that one GPU holds; `tidemill plan` tells which do",
+                "only with --backend gpu, by one GPU with the CPU beside it; `tidemill plan` tells what goes where",
             ));
         }
         (Err(why), Some(_)) => findings.push(Finding::warning(

@@ -96,9 +96,26 @@ pub(crate) fn find(name: &str) -> Option<&'static Known> {
         .max_by_key(|known| known.name.len())
 }
 
+/// A GPU of which nothing is known: slow enough that little is expected of it.
+pub(crate) fn usual(name: &str) -> Gpu {
+    let bandwidth = 400e9;
+    Gpu {
+        name: name.to_owned(),
+        total: 0,
+        free: 0,
+        bandwidth,
+        macs: bandwidth * MACS_PER_BYTE,
+        matrix_macs: bandwidth * MACS_PER_BYTE * ON_MATRIX_UNITS,
+        pcie: USUAL_PCIE,
+    }
+}
+
+/// Links where nothing is known of them: 16 lanes of the fourth generation.
+pub(super) const USUAL_PCIE: f64 = 31.5e9;
+
 impl Known {
     /// As a GPU with all of its memory free.
-    pub(super) fn gpu(&self, name: &str) -> Gpu {
+    pub(crate) fn gpu(&self, name: &str) -> Gpu {
         let total = (self.vram_gib * f64::from(1 << 30)) as u64;
         Gpu {
             name: name.to_owned(),

@@ -6,7 +6,7 @@ use clap::Args;
 use cpu::Isa;
 use engine::plan::{Gpu, Host, Machine};
 
-use super::gpus::{self, MACS_PER_BYTE, ON_MATRIX_UNITS};
+use super::gpus::{self, MACS_PER_BYTE, ON_MATRIX_UNITS, USUAL_PCIE};
 use crate::args::Global;
 use crate::exit::Failure;
 use crate::host_memory::HostMemory;
@@ -47,9 +47,6 @@ fn rate(text: &str) -> Result<f64, String> {
     let number = number.filter(|number: &f64| number.is_finite() && *number > 0.0);
     number.ok_or_else(|| "expected a number above 0".to_owned())
 }
-
-/// Links where nothing is known of them: 16 lanes of the fourth generation.
-const USUAL_PCIE: f64 = 31.5e9;
 
 /// What is read to measure bandwidth: far more than caches hold.
 const MEASURED_BYTES: usize = 256 << 20;

@@ -111,13 +111,17 @@ pub(crate) fn run(args: &PlanArgs, global: &Global) -> anyhow::Result<()> {
 
 /// Why there is no plan, and what there could be instead.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} does not fit{}: {why}; {advice}", if *.has_gpus { " over the GPUs and RAM, nor into RAM alone" } else { "" })]
+#[error("{name} does not fit{tried}: {why}; {advice}")]
 pub(crate) struct NoPlan {
     pub(crate) name: String,
-    pub(crate) has_gpus: bool,
+    /// Where it was tried, with a space before it.
+    pub(crate) tried: &'static str,
     pub(crate) why: PlanError,
     pub(crate) advice: Advice,
 }
+
+/// Where plans for machines with GPUs try.
+pub(crate) const OVER_ALL: &str = " over the GPUs and RAM, nor into RAM alone";
 
 /// The plan, or what would fit.
 fn planned(subject: &Subject, machine: &Machine, wish: &Wish) -> anyhow::Result<Plan> {
@@ -138,7 +142,10 @@ fn planned(subject: &Subject, machine: &Machine, wish: &Wish) -> anyhow::Result<
         let name = subject.name.clone();
         NoPlan {
             name,
-            has_gpus: !machine.gpus.is_empty(),
+            tried: match machine.gpus.is_empty() {
+                true => "",
+                false => OVER_ALL,
+            },
             why: error,
             advice,
         }

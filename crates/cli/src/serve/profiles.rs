@@ -157,7 +157,7 @@ mod tests {
             ]),
         );
         check(
-            "[a]\nn-gpu-layers = 99\n--top-k = 5",
+            "[a]\nsplit-mode = layer\n--top-k = 5",
             Ok(&[("a", "--top-k=5")]),
         );
         check("[a]\nlogit-bias = 5-1", Ok(&[("a", "--logit-bias=5-1")]));

@@ -1,0 +1,465 @@
+//! Which parts of a model go to the GPU, and which stay in RAM: as planned, or as flags say.
+
+use anyhow::Context;
+use clap::Args;
+use engine::plan::factors::GPU_CONTEXT_BYTES;
+use engine::plan::{
+    Anatomy, Block, Device, Gpu, Host, Machine, Piece, Placement, Plan, PlanError, Wish, advise,
+    check, place_of, plan, streams_from,
+};
+use engine::{EngineSettings, OnGpu, OpenedModel};
+use regex::Regex;
+
+use crate::exit::Failure;
+use crate::fit::FitArgs;
+use crate::host_memory::HostMemory;
+use crate::output;
+use crate::plan::{NoPlan, OVER_ALL, gpus, machine};
+use crate::size;
+
+/// What of a model a GPU gets.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub(crate) struct PlacementArgs {
+    /// With --backend gpu: layers on the GPU, counted from the last, of which the output counts as one;
+    /// `all`, or `auto` for what is fastest and fits [short: -ngl].
+    #[arg(long, value_name = "N", default_value = "auto", value_parser = layers,
+          aliases = ["ngl", "gpu-layers"], allow_hyphen_values = true)]
+    n_gpu_layers: Layers,
+    /// With --backend gpu: leave the experts of the first N layers in RAM [short: -ncmoe].
+    #[arg(long, value_name = "N", alias = "ncmoe")]
+    n_cpu_moe: Option<usize>,
+    /// With --backend gpu: leave the experts of all layers in RAM [short: -cmoe].
+    #[arg(long, alias = "cmoe", conflicts_with = "n_cpu_moe")]
+    cpu_moe: bool,
+    /// With --backend gpu: where tensors go that a regular expression finds, such as
+    /// `blk\.[0-9]\.ffn_.*_exps=CPU`; the first that finds one counts. A layer's experts stay together, and
+    /// so does the rest of it [short: -ot].
+    #[arg(long, value_name = "REGEX=CPU|GPU", alias = "ot", value_delimiter = ',', value_parser = rule)]
+    override_tensor: Vec<Rule>,
+    /// With --backend gpu: tokens of a step from which on experts in RAM are copied to the GPU instead of
+    /// computed by the CPU; `auto` by what is planned, `off` for never.
+    #[arg(long, value_name = "N", default_value = "auto", value_parser = rows)]
+    stream_experts: Rows,
+    /// With --backend gpu: what is left free of its memory, in MiB or with a unit.
+    #[arg(long, value_name = "SIZE", default_value = "1024", value_parser = size::bytes)]
+    vram_target: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layers {
+    Auto,
+    All,
+    Last(usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    Auto,
+    Never,
+    From(usize),
+}
+
+/// Tensors whose names are found, and where they go.
+#[derive(Debug, Clone)]
+struct Rule {
+    names: Regex,
+    device: Device,
+}
+
+impl PartialEq for Rule {
+    fn eq(&self, other: &Self) -> bool {
+        self.names.as_str() == other.names.as_str() && self.device == other.device
+    }
+}
+
+fn layers(text: &str) -> Result<Layers, String> {
+    match text {
+        "auto" | "-1" => Ok(Layers::Auto),
+        "all" => Ok(Layers::All),
+        _ => match text.parse() {
+            Ok(count) => Ok(Layers::Last(count)),
+            Err(_) => Err("expected a number, all or auto".to_owned()),
+        },
+    }
+}
+
+fn rows(text: &str) -> Result<Rows, String> {
+    match text {
+        "auto" => Ok(Rows::Auto),
+        "off" => Ok(Rows::Never),
+        _ => match text.parse() {
+            Ok(count) if count > 0 => Ok(Rows::From(count)),
+            _ => Err("expected a number above 0, auto or off".to_owned()),
+        },
+    }
+}
+
+fn rule(text: &str) -> Result<Rule, String> {
+    let Some((names, place)) = text.rsplit_once('=') else {
+        return Err("expected a regular expression, `=` and CPU or GPU".to_owned());
+    };
+    let device = match place.to_ascii_lowercase().as_str() {
+        "cpu" | "ram" => Device::Ram,
+        "gpu" | "gpu0" | "cuda0" => Device::Gpu(0),
+        _ => return Err(format!("{place} is no place; expected CPU or GPU")),
+    };
+    let names = Regex::new(names).map_err(|error| error.to_string())?;
+    Ok(Rule { names, device })
+}
+
+impl PlacementArgs {
+    /// Says which of these flags mean nothing where no GPU computes.
+    pub(crate) fn tell_unused(&self) {
+        let given = [
+            ("--n-gpu-layers", self.n_gpu_layers != Layers::Auto),
+            ("--n-cpu-moe", self.n_cpu_moe.is_some()),
+            ("--cpu-moe", self.cpu_moe),
+            ("--override-tensor", !self.override_tensor.is_empty()),
+        ];
+        for (name, _) in given.iter().filter(|(_, is_given)| *is_given) {
+            output::note(&format!(
+                "note: {name}: models are computed by the CPU unless --backend gpu says otherwise; ignored"
+            ));
+        }
+    }
+
+    /// Where the parts of a model go on this machine. What does not fit is refused before any of it is
+    /// loaded.
+    ///
+    /// # Errors
+    /// If it does not fit, or flags fit no model of this kind.
+    pub(crate) fn place(
+        &self,
+        (gpu, host): (gpu::Gpu, cpu::Cpu),
+        opened: &OpenedModel,
+        settings: &EngineSettings,
+        fit: FitArgs,
+    ) -> anyhow::Result<OnGpu> {
+        let machine = machine_with(&gpu, host.threads())?;
+        let (placement, stream_from) = self.find(&machine, opened, settings, fit)?;
+        if placement.layers_on_gpus() == 0 {
+            output::note(
+                "note: every layer is in RAM, so that the GPU has little to do; --backend cpu needs none",
+            );
+        }
+        tracing::info!(
+            "{} of {} layers on the GPU, {} of them without their experts; experts are copied there from {} \
+             tokens on",
+            placement.layers_on_gpus(),
+            placement.layers.len(),
+            placement.layers_with_experts_in_ram(),
+            stream_from.map_or_else(|| "no".to_owned(), |rows| rows.to_string()),
+        );
+        Ok(OnGpu {
+            gpu,
+            host,
+            placement: Some(placement),
+            stream_from,
+        })
+    }
+
+    /// The same for a machine with one GPU, and from how many rows of a step on experts are copied to it.
+    fn find(
+        &self,
+        machine: &Machine,
+        opened: &OpenedModel,
+        settings: &EngineSettings,
+        fit: FitArgs,
+    ) -> anyhow::Result<(Placement, Option<usize>)> {
+        let anatomy = opened
+            .anatomy()
+            .with_context(|| format!("{} cannot be taken apart", opened.path.display()))?;
+        let mut wish = Wish {
+            vram_reserve: self.vram_target,
+            ..fit.wish(settings)
+        };
+        let found = match self.asked(opened, &anatomy)? {
+            Some(placement) if !fit.is_on() => Ok(placement),
+            Some(placement) => {
+                wish.vram_reserve += self.room_for_copies(&anatomy, &placement);
+                check(&anatomy, machine, &wish, placement).map(|plan| plan.placement)
+            }
+            None => self.planned(&anatomy, machine, &mut wish),
+        };
+        let placement = found.map_err(|why| -> anyhow::Error {
+            let PlanError::DoesNotFit { .. } = why else {
+                return why.into();
+            };
+            let mut advice = advise(&anatomy, machine, &wish, &[]);
+            if !self.is_auto() {
+                let instead = "-ngl auto without other places, which takes what fits";
+                advice.instead.push(instead.to_owned());
+            }
+            NoPlan {
+                name: opened.path.display().to_string(),
+                tried: match self.is_auto() {
+                    true => OVER_ALL,
+                    false => " where it was asked for",
+                },
+                why,
+                advice,
+            }
+            .into()
+        })?;
+        let stream_from = match self.stream_experts {
+            Rows::Never => None,
+            Rows::From(rows) => Some(rows),
+            Rows::Auto => streams_from(&anatomy, machine, &wish, &placement),
+        };
+        Ok((placement, stream_from))
+    }
+
+    /// What the GPU keeps free for a layer's experts that are copied to it.
+    fn room_for_copies(&self, anatomy: &Anatomy, placement: &Placement) -> u64 {
+        if self.stream_experts == Rows::Never {
+            return 0;
+        }
+        let layers = placement.layers.iter().enumerate();
+        let bytes = layers
+            .filter(|(_, place)| place.experts == Device::Ram && place.rest != Device::Ram)
+            .map(|(layer, _)| anatomy.bytes(Block::Layer(layer), Piece::Experts));
+        bytes.max().unwrap_or(0)
+    }
+
+    fn is_auto(&self) -> bool {
+        self.n_gpu_layers == Layers::Auto
+            && self.n_cpu_moe.is_none()
+            && !self.cpu_moe
+            && self.override_tensor.is_empty()
+    }
+
+    /// The fastest placement that fits.
+    fn planned(
+        &self,
+        anatomy: &Anatomy,
+        machine: &Machine,
+        wish: &mut Wish,
+    ) -> Result<Placement, PlanError> {
+        let mut found: Plan = plan(anatomy, machine, wish)?;
+        let room = self.room_for_copies(anatomy, &found.placement);
+        if room > 0 {
+            wish.vram_reserve += room;
+            found = plan(anatomy, machine, wish)?;
+        }
+        // Copies of single experts are planned for, and not made yet.
+        for place in &mut found.placement.layers {
+            place.cached = 0.0;
+        }
+        Ok(found.placement)
+    }
+
+    /// What flags say, if they say anything.
+    fn asked(&self, opened: &OpenedModel, anatomy: &Anatomy) -> anyhow::Result<Option<Placement>> {
+        if self.is_auto() {
+            return Ok(None);
+        }
+        let config = &opened.config;
+        let count = config.layers.len();
+        // As llama.cpp counts: the output is one more than the layers.
+        let first = match self.n_gpu_layers {
+            Layers::Auto | Layers::All => 0,
+            Layers::Last(0) => {
+                let why = "--n-gpu-layers 0 leaves nothing to the GPU; --backend cpu needs none";
+                return Err(Failure::Usage(why.to_owned()).into());
+            }
+            Layers::Last(layers) => (count + 1).saturating_sub(layers),
+        };
+        let mut placement = Placement::all_on(Device::Gpu(0), count);
+        // A token reads one row of it, if it is not the head too.
+        if !anatomy.is_tied() {
+            placement.embedding = Device::Ram;
+        }
+        let in_ram = if self.cpu_moe {
+            count
+        } else {
+            self.n_cpu_moe.unwrap_or(0)
+        };
+        for (index, place) in placement.layers.iter_mut().enumerate() {
+            if index < first {
+                place.rest = Device::Ram;
+            }
+            if index < first || index < in_ram {
+                place.experts = Device::Ram;
+            }
+        }
+        for name in opened.tensor_names() {
+            let mut rules = self.override_tensor.iter();
+            let found = rules.find(|rule| rule.names.is_match(name));
+            if let (Some(rule), Some(part)) = (found, place_of(name, config)) {
+                move_to(&mut placement, part, rule.device);
+            }
+        }
+        // Who routes on the host computes there.
+        for (index, place) in placement.layers.iter_mut().enumerate() {
+            if place.rest == Device::Ram && place.experts != Device::Ram {
+                output::note(&format!(
+                    "note: the experts of layer {index} go to RAM, as the rest of it does"
+                ));
+                place.experts = Device::Ram;
+            }
+        }
+        Ok(Some(placement))
+    }
+}
+
+/// This machine with a GPU, as far as it matters for where a model goes.
+fn machine_with(gpu: &gpu::Gpu, threads: usize) -> anyhow::Result<Machine> {
+    let (free, total) = gpu.driver().memory()?;
+    let name = &gpu.driver().device().name;
+    let known = gpus::find(name).map(|known| known.gpu(name));
+    let gpu = Gpu {
+        total: total as u64,
+        // The driver has what it takes already, and plans count it.
+        free: free as u64 + GPU_CONTEXT_BYTES,
+        ..known.unwrap_or_else(|| gpus::usual(name))
+    };
+    let memory = HostMemory::look();
+    // A system that does not tell is trusted to have enough.
+    let unknown = u64::MAX / 2;
+    let host = Host {
+        name: String::new(),
+        threads,
+        total: memory.as_ref().map_or(unknown, HostMemory::total),
+        free: memory.as_ref().map_or(unknown, |memory| memory.free),
+        bandwidth: machine::read_bandwidth(threads)?,
+        macs: machine::peak_macs(threads),
+    };
+    Ok(Machine {
+        gpus: vec![gpu],
+        host,
+    })
+}
+
+/// Sends a part of the model to a device.
+fn move_to(placement: &mut Placement, (block, piece): (Block, Piece), device: Device) {
+    match (block, piece) {
+        (Block::Layer(layer), piece) => {
+            if let Some(place) = placement.layers.get_mut(layer) {
+                match piece {
+                    Piece::Experts => place.experts = device,
+                    _ => place.rest = device,
+                }
+            }
+        }
+        (Block::Mtp, _) => placement.mtp = device,
+        (Block::Vision, _) => {}
+        (Block::Model, Piece::Embedding) => placement.embedding = device,
+        (Block::Model, _) => placement.head = device,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use engine::plan::LayerPlace;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        placement: PlacementArgs,
+        #[command(flatten)]
+        fit: FitArgs,
+    }
+
+    fn machine(vram: u64) -> Machine {
+        Machine {
+            gpus: vec![Gpu {
+                total: vram,
+                free: vram,
+                ..gpus::usual("a GPU")
+            }],
+            host: Host {
+                name: "a CPU".to_owned(),
+                threads: 8,
+                total: 32 << 30,
+                free: 32 << 30,
+                bandwidth: 60e9,
+                macs: 2e12,
+            },
+        }
+    }
+
+    /// The placement of the model inside the program, which has four layers.
+    fn placed(flags: &str, vram: u64) -> Result<(Placement, Option<usize>), String> {
+        let args = std::iter::once("t").chain(flags.split_whitespace());
+        let flags = Flags::try_parse_from(args).map_err(|error| error.to_string())?;
+        let opened = crate::embedded::open().unwrap();
+        let settings = EngineSettings::single(2048);
+        let found = flags
+            .placement
+            .find(&machine(vram), &opened, &settings, flags.fit);
+        found.map_err(|error| format!("{error:#}"))
+    }
+
+    /// Of each layer: G where it is on the GPU, g with its experts in RAM, r in RAM.
+    fn letters(flags: &str) -> String {
+        let (placement, _) = placed(flags, 8 << 30).unwrap();
+        let letter = |place: &LayerPlace| match (place.rest, place.experts) {
+            (Device::Gpu(0), Device::Gpu(0)) => 'G',
+            (Device::Gpu(0), Device::Ram) => 'g',
+            (Device::Ram, Device::Ram) => 'r',
+            places => panic!("{places:?}"),
+        };
+        placement.layers.iter().map(letter).collect()
+    }
+
+    #[test]
+    fn flags_mean_what_they_mean_elsewhere() {
+        for (flags, expected) in [
+            ("", "GGGG"),
+            ("--ngl all", "GGGG"),
+            ("--ngl 99 --n-cpu-moe 3", "gggG"),
+            ("--ngl 5", "GGGG"),
+            // The output is one of the three.
+            ("--ngl 3", "rrGG"),
+            ("--ngl 3 --cpu-moe", "rrgg"),
+            ("--ot exps=CPU", "gggg"),
+            ("--ot blk\\.[01]\\.ffn_up_exps=CPU,blk\\.2=cpu", "ggrG"),
+            ("--ot blk\\.3\\.=GPU,.*=CPU", "rrrG"),
+            ("--cpu-moe --ot blk\\.0\\.ffn_.*_exps=CUDA0", "Gggg"),
+        ] {
+            assert_eq!(letters(flags), expected, "{flags}");
+        }
+        let (ends, _) = placed("--ot token_embd=CPU,^output=CPU", 8 << 30).unwrap();
+        assert_eq!((ends.embedding, ends.head), (Device::Ram, Device::Ram));
+    }
+
+    #[test]
+    fn flags_that_say_nothing_are_refused() {
+        for (flags, says) in [
+            ("--ngl many", "a number, all or auto"),
+            ("--ngl 0", "--backend cpu"),
+            ("--ot exps", "CPU or GPU"),
+            ("--ot exps=Vulkan0", "Vulkan0 is no place"),
+            ("--ot (=CPU", "unclosed group"),
+            ("--stream-experts 0", "above 0"),
+            ("--cpu-moe --n-cpu-moe 2", "cannot be used with"),
+        ] {
+            let error = placed(flags, 8 << 30).unwrap_err();
+            assert!(error.contains(says), "{flags}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_it_is_loaded() {
+        // With nothing else said, what does not fit stays in RAM.
+        let (small, _) = placed("--vram-target 0", 465 << 20).unwrap();
+        assert!(small.layers_on_gpus() < 4, "{small:?}");
+        let error = placed("--ngl all --vram-target 0", 465 << 20).unwrap_err();
+        for part in ["does not fit where", "of GPU 0", "-ngl auto"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        assert!(placed("--ngl all --fit off", 1 << 20).is_ok());
+    }
+
+    #[test]
+    fn experts_are_copied_where_that_is_faster() {
+        let from = |flags: &str| placed(flags, 8 << 30).unwrap().1;
+        assert_eq!(from("--cpu-moe --stream-experts 100"), Some(100));
+        assert_eq!(from("--cpu-moe --stream-experts off"), None);
+        assert_eq!(from("--ngl all"), None, "there are none to copy");
+        assert!(from("--cpu-moe").is_some());
+    }
+}
