@@ -1,7 +1,7 @@
 //! Whether a model fits into memory, asked before any of it is taken.
 
 use clap::{Args, ValueEnum};
-use engine::plan::{Host, Machine, PlanError, Wish, advise, plan_on_cpu};
+use engine::plan::{Host, PlanError, Wish, advise, plan_on_cpu};
 use engine::{EngineSettings, OpenedModel};
 
 use crate::host_memory::HostMemory;
@@ -27,6 +27,29 @@ enum Whether {
     Off,
 }
 
+/// The largest steps of a scheduler, which activations have room for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Steps {
+    /// Tokens of a step.
+    pub(crate) tokens: usize,
+    /// And of one prompt in it.
+    pub(crate) of_a_prompt: usize,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        let Wish {
+            step_tokens,
+            chunk_tokens,
+            ..
+        } = Wish::default();
+        Self {
+            tokens: step_tokens,
+            of_a_prompt: chunk_tokens,
+        }
+    }
+}
+
 impl FitArgs {
     /// Whether loads are checked.
     pub(crate) fn is_on(self) -> bool {
@@ -34,8 +57,10 @@ impl FitArgs {
     }
 
     /// What a load asks of memory.
-    pub(crate) fn wish(self, settings: &EngineSettings) -> Wish {
+    pub(crate) fn wish(self, settings: &EngineSettings, steps: Steps) -> Wish {
         Wish {
+            step_tokens: steps.tokens,
+            chunk_tokens: steps.of_a_prompt,
             context: settings.total_tokens.max(settings.context),
             kv: settings.kv,
             sequences: settings.sequences,
@@ -54,10 +79,11 @@ impl FitArgs {
         self,
         opened: &OpenedModel,
         settings: &EngineSettings,
+        steps: Steps,
     ) -> anyhow::Result<()> {
         let memory = HostMemory::look().filter(|_| self.is_on());
         match memory {
-            Some(memory) => self.check_in(opened, settings, memory),
+            Some(memory) => self.check_in(opened, (settings, steps), memory),
             None => Ok(()),
         }
     }
@@ -65,14 +91,14 @@ impl FitArgs {
     fn check_in(
         self,
         opened: &OpenedModel,
-        settings: &EngineSettings,
+        (settings, steps): (&EngineSettings, Steps),
         memory: HostMemory,
     ) -> anyhow::Result<()> {
         // What cannot be taken apart is refused with better words when it is loaded.
         let Ok(anatomy) = opened.anatomy() else {
             return Ok(());
         };
-        let wish = self.wish(settings);
+        let wish = self.wish(settings, steps);
         let host = Host {
             name: String::new(),
             threads: 1,
@@ -84,11 +110,9 @@ impl FitArgs {
         };
         match plan_on_cpu(&anatomy, &host, &wish) {
             Err(error @ PlanError::DoesNotFit { .. }) => {
-                let machine = Machine {
-                    gpus: Vec::new(),
-                    host,
-                };
-                let mut advice = advise(&anatomy, &machine, &wish, &[]);
+                let mut advice = advise(&anatomy, &wish, &[], |anatomy, wish| {
+                    plan_on_cpu(anatomy, &host, wish).is_ok()
+                });
                 let instead = "a smaller quantisation (tidemill plan --all lists them)";
                 advice.instead.push(instead.to_owned());
                 advice
@@ -125,7 +149,7 @@ mod tests {
             free,
         };
         let settings = EngineSettings::single(context);
-        let outcome = args.check_in(&opened, &settings, memory);
+        let outcome = args.check_in(&opened, (&settings, Steps::default()), memory);
         outcome.map_err(|error| format!("{error:#}"))
     }
 

@@ -8,6 +8,7 @@ use formats::{DType, SharedBytes, StoredTensor};
 
 use crate::args::Global;
 use crate::exit::Failure;
+use crate::fit::Steps;
 use crate::model_args::{CacheType, ModelArgs, read_tokens};
 use crate::{interrupt, output};
 
@@ -47,7 +48,10 @@ pub(crate) fn run(args: &LogitsArgs, global: &Global) -> anyhow::Result<()> {
     let mut opened = args.model.open()?;
     let mut settings = EngineSettings::single(tokens.len() + args.greedy);
     settings.kv = engine::KvTypes::both(args.cache_type.into());
-    let mut engine = args.model.load(&mut opened, global, &settings)?.engine;
+    let mut engine = args
+        .model
+        .load(&mut opened, global, (&settings, Steps::default()))?
+        .engine;
 
     let sequence = engine.start()?;
     let vocabulary = opened.config.vocab_size;

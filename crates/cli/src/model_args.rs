@@ -13,7 +13,7 @@ use tensor::Reference;
 
 use crate::args::Global;
 use crate::exit::Failure;
-use crate::fit::FitArgs;
+use crate::fit::{FitArgs, Steps};
 use crate::hub::{self, HubArgs, HubError};
 use crate::nvidia;
 use crate::output;
@@ -213,26 +213,31 @@ impl Device {
     pub(crate) fn load(
         &self,
         opened: &mut OpenedModel,
-        settings: &EngineSettings,
+        (settings, steps): (&EngineSettings, Steps),
         progress: &dyn Fn(usize, usize),
     ) -> anyhow::Result<(Engine, String)> {
         let backend = match &self.kind {
             Kind::Reference => {
-                self.load.fit.check(opened, settings)?;
+                self.load.fit.check(opened, settings, steps)?;
                 BackendChoice::Reference(Reference::default())
             }
             Kind::Cpu(cpu, pool) => {
-                self.load.fit.check(opened, settings)?;
-                opened.bring_into_memory(self.load.options(), pool)?;
+                self.load.fit.check(opened, settings, steps)?;
+                let used = opened.file_bytes();
+                opened.bring_into_memory(self.load.options(), pool, used)?;
                 BackendChoice::Cpu(cpu.clone())
             }
             Kind::Gpu(gpu, cpu, pool) => {
                 let devices = (gpu.clone(), cpu.clone());
-                let choice = self
-                    .placement
-                    .place(devices, opened, settings, self.load.fit)?;
-                if choice.uses_host() {
-                    opened.bring_into_memory(self.load.options(), pool)?;
+                let choice =
+                    self.placement
+                        .place(devices, opened, (settings, steps), self.load.fit)?;
+                let used = match &choice.placement {
+                    Some(placement) => opened.anatomy()?.bytes_in_ram(placement),
+                    None => 0,
+                };
+                if used > 0 {
+                    opened.bring_into_memory(self.load.options(), pool, used)?;
                 }
                 BackendChoice::Gpu(Box::new(choice))
             }
@@ -276,10 +281,10 @@ impl ModelArgs {
         &self,
         opened: &mut OpenedModel,
         global: &Global,
-        settings: &EngineSettings,
+        wanted: (&EngineSettings, Steps),
     ) -> anyhow::Result<Loaded> {
         let threads = Threads::new(global);
-        self.load_on(&threads, opened, settings, &|_, _| {})
+        self.load_on(&threads, opened, wanted, &|_, _| {})
     }
 
     /// The same, on threads that several models share. `progress` is told the parts done and their
@@ -288,12 +293,12 @@ impl ModelArgs {
         &self,
         threads: &Threads,
         opened: &mut OpenedModel,
-        settings: &EngineSettings,
+        wanted: (&EngineSettings, Steps),
         progress: &dyn Fn(usize, usize),
     ) -> anyhow::Result<Loaded> {
         let pool = || threads.pool();
         let device = Device::open(self.backend, pool, self.load, self.placement.clone())?;
-        let (engine, numerics) = device.load(opened, settings, progress)?;
+        let (engine, numerics) = device.load(opened, wanted, progress)?;
         Ok(Loaded {
             engine,
             numerics,

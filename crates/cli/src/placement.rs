@@ -11,7 +11,7 @@ use engine::{EngineSettings, OnGpu, OpenedModel};
 use regex::Regex;
 
 use crate::exit::Failure;
-use crate::fit::FitArgs;
+use crate::fit::{FitArgs, Steps};
 use crate::host_memory::HostMemory;
 use crate::output;
 use crate::plan::{NoPlan, OVER_ALL, gpus, machine};
@@ -132,11 +132,11 @@ impl PlacementArgs {
         &self,
         (gpu, host): (gpu::Gpu, cpu::Cpu),
         opened: &OpenedModel,
-        settings: &EngineSettings,
+        wanted: (&EngineSettings, Steps),
         fit: FitArgs,
     ) -> anyhow::Result<OnGpu> {
         let machine = machine_with(&gpu, host.threads())?;
-        let (placement, stream_from) = self.find(&machine, opened, settings, fit)?;
+        let (placement, stream_from) = self.find(&machine, opened, wanted, fit)?;
         if placement.layers_on_gpus() == 0 {
             output::note(
                 "note: every layer is in RAM, so that the GPU has little to do; --backend cpu needs none",
@@ -163,44 +163,52 @@ impl PlacementArgs {
         &self,
         machine: &Machine,
         opened: &OpenedModel,
-        settings: &EngineSettings,
+        (settings, steps): (&EngineSettings, Steps),
         fit: FitArgs,
     ) -> anyhow::Result<(Placement, Option<usize>)> {
         let anatomy = opened
             .anatomy()
             .with_context(|| format!("{} cannot be taken apart", opened.path.display()))?;
-        let mut wish = Wish {
+        let wish = Wish {
             vram_reserve: self.vram_target,
-            ..fit.wish(settings)
+            ..fit.wish(settings, steps)
         };
-        let found = match self.asked(opened, &anatomy)? {
-            Some(placement) if !fit.is_on() => Ok(placement),
+        let asked = self.asked(opened, &anatomy)?;
+        let fitting = |anatomy: &Anatomy, wish: &Wish| match &asked {
             Some(placement) => {
-                wish.vram_reserve += self.room_for_copies(&anatomy, &placement);
-                check(&anatomy, machine, &wish, placement).map(|plan| plan.placement)
+                let mut wish = wish.clone();
+                wish.vram_reserve += self.room_for_copies(anatomy, placement);
+                check(anatomy, machine, &wish, placement.clone()).map(|plan| plan.placement)
             }
-            None => self.planned(&anatomy, machine, &mut wish),
+            None => self.planned(anatomy, machine, wish),
         };
-        let placement = found.map_err(|why| -> anyhow::Error {
-            let PlanError::DoesNotFit { .. } = why else {
-                return why.into();
-            };
-            let mut advice = advise(&anatomy, machine, &wish, &[]);
-            if !self.is_auto() {
-                let instead = "-ngl auto without other places, which takes what fits";
-                advice.instead.push(instead.to_owned());
+        let placement = match fitting(&anatomy, &wish) {
+            Ok(placement) => placement,
+            Err(PlanError::DoesNotFit { .. }) if !fit.is_on() => {
+                let all = || Placement::all_on(Device::Gpu(0), opened.config.layers.len());
+                asked.unwrap_or_else(all)
             }
-            NoPlan {
-                name: opened.path.display().to_string(),
-                tried: match self.is_auto() {
-                    true => OVER_ALL,
-                    false => " where it was asked for",
-                },
-                why,
-                advice,
+            Err(why @ PlanError::DoesNotFit { .. }) => {
+                let mut advice = advise(&anatomy, &wish, &[], |anatomy, wish| {
+                    fitting(anatomy, wish).is_ok()
+                });
+                if asked.is_some() {
+                    let instead = "-ngl auto without other places, which takes what fits";
+                    advice.instead.push(instead.to_owned());
+                }
+                return Err(NoPlan {
+                    name: opened.path.display().to_string(),
+                    tried: match asked {
+                        Some(_) => " where it was asked for",
+                        None => OVER_ALL,
+                    },
+                    why,
+                    advice,
+                }
+                .into());
             }
-            .into()
-        })?;
+            Err(why) => return Err(why.into()),
+        };
         let stream_from = match self.stream_experts {
             Rows::Never => None,
             Rows::From(rows) => Some(rows),
@@ -217,7 +225,7 @@ impl PlacementArgs {
         let layers = placement.layers.iter().enumerate();
         let bytes = layers
             .filter(|(_, place)| place.experts == Device::Ram && place.rest != Device::Ram)
-            .map(|(layer, _)| anatomy.bytes(Block::Layer(layer), Piece::Experts));
+            .map(|(layer, _)| anatomy.bytes_in_vram(Block::Layer(layer), Piece::Experts));
         bytes.max().unwrap_or(0)
     }
 
@@ -233,13 +241,14 @@ impl PlacementArgs {
         &self,
         anatomy: &Anatomy,
         machine: &Machine,
-        wish: &mut Wish,
+        wish: &Wish,
     ) -> Result<Placement, PlanError> {
         let mut found: Plan = plan(anatomy, machine, wish)?;
         let room = self.room_for_copies(anatomy, &found.placement);
         if room > 0 {
+            let mut wish = wish.clone();
             wish.vram_reserve += room;
-            found = plan(anatomy, machine, wish)?;
+            found = plan(anatomy, machine, &wish)?;
         }
         // Copies of single experts are planned for, and not made yet.
         for place in &mut found.placement.layers {
@@ -387,9 +396,12 @@ mod tests {
         let flags = Flags::try_parse_from(args).map_err(|error| error.to_string())?;
         let opened = crate::embedded::open().unwrap();
         let settings = EngineSettings::single(2048);
-        let found = flags
-            .placement
-            .find(&machine(vram), &opened, &settings, flags.fit);
+        let found = flags.placement.find(
+            &machine(vram),
+            &opened,
+            (&settings, Steps::default()),
+            flags.fit,
+        );
         found.map_err(|error| format!("{error:#}"))
     }
 
@@ -452,6 +464,23 @@ mod tests {
             assert!(error.contains(part), "{part}: {error}");
         }
         assert!(placed("--ngl all --fit off", 1 << 20).is_ok());
+    }
+
+    #[test]
+    fn keys_and_values_of_two_types_are_refused_before_anything_is_loaded() {
+        let opened = crate::embedded::open().unwrap();
+        let mut settings = EngineSettings::single(2048);
+        settings.kv.key = formats::DType::Q8_0;
+        for flags in ["t", "t --cpu-moe", "t --fit off"] {
+            let Flags { placement, fit } = Flags::parse_from(flags.split(' '));
+            let wanted = (&settings, Steps::default());
+            let error = placement.find(&machine(8 << 30), &opened, wanted, fit);
+            let error = error.unwrap_err().to_string();
+            assert!(
+                error.contains("-ctk and -ctv the same type"),
+                "{flags}: {error}"
+            );
+        }
     }
 
     #[test]

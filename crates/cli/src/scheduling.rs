@@ -10,6 +10,7 @@ use engine::scheduler::SchedulerSettings;
 use engine::{EngineSettings, OpenedModel, Scheduler, TokenRules};
 
 use crate::exit::Failure;
+use crate::fit::Steps;
 use crate::model_args::Loaded;
 use crate::speculation::SpeculationArgs;
 use crate::{output, size};
@@ -48,6 +49,14 @@ impl SchedulingArgs {
     /// The most sequences at once; `usual` where nobody says.
     pub(crate) fn sequences(&self, usual: usize) -> usize {
         self.parallel.map_or(usual, |parallel| parallel as usize)
+    }
+
+    /// The largest steps there are.
+    pub(crate) fn steps(&self) -> Steps {
+        Steps {
+            tokens: self.batch_size as usize,
+            of_a_prompt: self.ubatch_size as usize,
+        }
     }
 
     /// Refuses what this model cannot do, before it is loaded. Returns the model that is to draft

@@ -9,6 +9,7 @@ use engine::speculate::{Depth, DraftModel, MOST_DRAFTS, Speculation, Speculation
 use engine::{EngineSettings, OpenedModel};
 
 use crate::exit::Failure;
+use crate::fit::Steps;
 use crate::model_args::Loaded;
 
 /// Flags of speculation. Drafts never change an answer.
@@ -102,7 +103,10 @@ impl SpeculationArgs {
         let mut drafter = Speculation::new(&loaded.engine, hidden_size, speculation, clock);
         if let Some(mut draft) = draft {
             let settings = DraftModel::engine_settings(settings);
-            let (engine, _) = loaded.device.load(&mut draft, &settings, &|_, _| {})?;
+            let (engine, _) =
+                loaded
+                    .device
+                    .load(&mut draft, (&settings, Steps::default()), &|_, _| {})?;
             let vocabulary = opened.config.vocab_size;
             drafter = drafter.with_model(DraftModel::new(engine, vocabulary));
         }

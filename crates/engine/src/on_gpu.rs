@@ -23,12 +23,6 @@ pub struct OnGpu {
 }
 
 impl OnGpu {
-    /// Whether some of the model's weights are in RAM.
-    pub fn uses_host(&self) -> bool {
-        let devices = |placement: &Placement| placement.devices().contains(&Device::Ram);
-        self.placement.as_ref().is_some_and(devices)
-    }
-
     /// What decides how it rounds.
     pub(crate) fn numerics(&self) -> String {
         let gpu = self.gpu.numerics();
@@ -53,7 +47,7 @@ impl OnGpu {
                 .map(|(layer, _)| self.place(Part::Layer(layer)))
         };
         // The engine makes pages for the layer of drafts whether it is used or not.
-        let of_drafts = std::iter::repeat_n(self.place(Part::Mtp), config.mtp_layers);
+        let of_drafts = std::iter::repeat_n(self.place(Part::Mtp), config.mtp_layers.min(1));
         let places = Places {
             attention: of_kind(LayerKind::Attention).chain(of_drafts).collect(),
             delta: of_kind(LayerKind::Delta).collect(),

@@ -325,7 +325,8 @@ impl OpenedModel {
     /// are read from the file as they are first used.
     ///
     /// A backend that reads weights faster in another order gets copies of them, where there is
-    /// memory for it, made by a thread while the model answers already.
+    /// memory for it, made by a thread while the model answers already: `used` bytes, those of the
+    /// weights that it computes with.
     ///
     /// # Errors
     /// If a file cannot be read, memory is short, or locking is not allowed.
@@ -333,17 +334,18 @@ impl OpenedModel {
         &mut self,
         options: LoadOptions,
         pool: &cpu::Pool,
+        used: u64,
     ) -> Result<(), OpenError> {
         let run = |tasks: usize, task: &(dyn Fn(usize) + Sync)| pool.run(tasks, task);
         match &mut self.source {
             Source::Gguf(file) => file.bring_into_memory(options, &run)?,
             Source::Hf { checkpoint, .. } => checkpoint.bring_into_memory(options, &run)?,
         }
-        let fits = options.repack && fits_copy_of(self.file_bytes());
+        let fits = options.repack && fits_copy_of(used);
         self.copies = fits.then_some(cpu::CopySettings {
             huge_pages: options.huge_pages,
             locked: options.mlock,
-            replaces_file: displaces_cached_files(self.file_bytes()),
+            replaces_file: displaces_cached_files(used),
         });
         Ok(())
     }

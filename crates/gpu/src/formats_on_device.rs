@@ -39,7 +39,7 @@ pub(crate) fn planes(dtype: DType) -> Option<Planes> {
 
 /// The type that a matrix of this one has on the device: itself, or f32, which holds the values of all
 /// others exactly.
-pub(crate) fn on_device(dtype: DType) -> DType {
+pub fn on_device(dtype: DType) -> DType {
     match dtype {
         DType::F32 | DType::F16 | DType::BF16 => dtype,
         _ if planes(dtype).is_some() => dtype,

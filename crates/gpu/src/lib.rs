@@ -35,6 +35,7 @@ mod tests;
 
 pub use driver::{Device, Driver, Event, Graph, Pinned};
 pub use error::GpuError;
+pub use formats_on_device::on_device as held_as;
 pub use gpu::{Gpu, Options};
 pub use kernels::{Budget, PROGRAMS, Program};
 pub use matrix::{Experts, Matrix, Vector};

@@ -16,6 +16,7 @@ use super::report::Report;
 use super::runner::Runner;
 use super::{BenchArgs, LoadKind, on_demand, state};
 use crate::args::Global;
+use crate::fit::Steps;
 use crate::model_args::Device;
 use crate::{embedded, output};
 
@@ -192,9 +193,14 @@ impl<'a> Suite<'a> {
         settings: &EngineSettings,
     ) -> anyhow::Result<Engine> {
         let args = &self.args;
+        let most = args.ubatch_size.iter().copied().max().unwrap_or(1);
+        let steps = Steps {
+            tokens: most,
+            of_a_prompt: most,
+        };
         let pool = || Arc::new(cpu::Pool::new(threads));
         let device = Device::open(args.backend, pool, args.memory, args.placement.clone())?;
-        let (engine, _) = device.load(opened, settings, &|_, _| {})?;
+        let (engine, _) = device.load(opened, (settings, steps), &|_, _| {})?;
         Ok(engine)
     }
 

@@ -82,18 +82,51 @@ pub(super) const MACS_PER_BYTE: f64 = 45.0;
 /// See [`MACS_PER_BYTE`].
 pub(super) const ON_MATRIX_UNITS: f64 = 4.0;
 
-/// The figures of the GPU that a name means: the longest that is in it.
+/// The figures of the GPU that a name means: the longest that is in it. One that is another card of the same
+/// number (`Ti`, `Laptop`), or has another memory, is none of these.
 pub(crate) fn find(name: &str) -> Option<&'static Known> {
-    let plain = |text: &str| text.to_ascii_lowercase().replace([' ', '-', '_'], "");
-    let name = plain(name);
-    let is_meant = |known: &&Known| {
-        let known = plain(known.name);
-        name == known.trim_start_matches("rtx") || name.contains(&known)
-    };
-    TABLE
-        .iter()
-        .filter(is_meant)
-        .max_by_key(|known| known.name.len())
+    let words = words(name);
+    let found = TABLE.iter().filter_map(|known| {
+        let own = self::words(known.name);
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        let own = own.strip_prefix(&["rtx"]).unwrap_or(&own);
+        let at = words.windows(own.len()).position(|part| part == own)?;
+        let rest = &words[at + own.len()..];
+        let is_another = rest
+            .first()
+            .is_some_and(|word| OTHERS.contains(&word.as_str()));
+        let has_other_memory = rest.windows(2).any(|pair| {
+            let gib = pair[0].parse::<f64>().ok().filter(|_| pair[1] == "gb");
+            gib.is_some_and(|gib| (gib / known.vram_gib - 1.0).abs() > 0.2)
+        });
+        (!is_another && !has_other_memory).then_some((own.len(), known))
+    });
+    found
+        .max_by_key(|(words, _)| *words)
+        .map(|(_, known)| known)
+}
+
+/// What makes another card of a name that it follows.
+const OTHERS: [&str; 8] = ["ti", "super", "laptop", "mobile", "max", "d", "ada", "nvl"];
+
+/// The words of a name, and its numbers, in small letters.
+fn words(name: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut last = None;
+    for letter in name.to_ascii_lowercase().chars() {
+        let kind = match letter {
+            'a'..='z' => Some(false),
+            '0'..='9' => Some(true),
+            _ => None,
+        };
+        match words.last_mut().filter(|_| kind == last) {
+            Some(word) if kind.is_some() => word.push(letter),
+            _ if kind.is_some() => words.push(letter.into()),
+            _ => {}
+        }
+        last = kind;
+    }
+    words
 }
 
 /// A GPU of which nothing is known: slow enough that little is expected of it.
@@ -133,9 +166,8 @@ impl Known {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Found {
     pub(crate) name: String,
-    /// Bytes.
-    pub(crate) total: u64,
-    pub(crate) free: u64,
+    /// Bytes: all, and free ones; `None` where it shares the processor's and does not say.
+    pub(crate) memory: Option<(u64, u64)>,
     /// Bytes per second over the link that it has now, each way; `None` if it does not say.
     pub(crate) pcie: Option<f64>,
     pub(crate) driver: String,
@@ -195,8 +227,7 @@ fn read(text: &str) -> Vec<Found> {
         let mib = |text: &str| text.parse::<u64>().ok()?.checked_mul(1 << 20);
         Some(Found {
             name: (*name).to_owned(),
-            total: mib(total)?,
-            free: mib(free)?,
+            memory: mib(total).zip(mib(free)),
             pcie: link(generation, width),
             driver: (*driver).to_owned(),
         })
@@ -235,7 +266,26 @@ mod tests {
         check("NVIDIA H200", Some("h200"));
         check("5080", Some("rtx 5080"));
         check("rtx-5080", Some("rtx 5080"));
-        check("Radeon RX 7900 XTX", None);
+        check("3060ti", None);
+        check("4060ti", Some("rtx 4060 ti"));
+        check("NVIDIA RTX 6000 Ada Generation", Some("rtx 6000 ada"));
+        check(
+            "NVIDIA RTX PRO 6000 Blackwell Workstation Edition",
+            Some("rtx pro 6000"),
+        );
+        check("NVIDIA A100-SXM4-80GB", Some("a100"));
+        for name in [
+            "Radeon RX 7900 XTX",
+            "NVIDIA GeForce RTX 4090 Laptop GPU",
+            "NVIDIA GeForce RTX 4090 D",
+            "NVIDIA GeForce RTX 3080 Ti",
+            "NVIDIA A100-SXM4-40GB",
+            "NVIDIA GH200 480GB",
+            "Quadro RTX 6000",
+            "",
+        ] {
+            check(name, None);
+        }
     }
 
     #[test]
@@ -243,9 +293,9 @@ mod tests {
         let text = "NVIDIA GeForce RTX 5080, 16303, 15100, 5, 16, 580.65.06\nodd\n\
                     NVIDIA GB10, [N/A], [N/A], 5, 16, 580.65.06\n";
         let found = read(text);
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].total, 16303 << 20);
-        assert_eq!(found[0].free, 15100 << 20);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].memory, Some((16303 << 20, 15100 << 20)));
+        assert_eq!(found[1].memory, None);
         assert_eq!(found[0].pcie.map(f64::round), Some(63_040_000_000.0));
         assert_eq!(link("9", "16"), None);
         assert_eq!(link("4", "x"), None);

@@ -99,9 +99,18 @@ impl MachineArgs {
         };
         let count = found.len();
         let one = |(index, found): (usize, gpus::Found)| {
+            let vram = pick(&self.vram, index, count, "--vram")?;
+            let memory = found.memory.or(vram.map(|&vram| (vram, vram)));
+            let Some((total, free)) = memory else {
+                notes.push(format!(
+                    "{} is not planned for: it does not tell its memory; give --vram",
+                    found.name
+                ));
+                return Ok(None);
+            };
             let base = gpus::find(&found.name).map(|known| Gpu {
-                total: found.total,
-                free: found.free,
+                total,
+                free,
                 pcie: found.pcie.unwrap_or(USUAL_PCIE),
                 ..known.gpu(&found.name)
             });
@@ -109,8 +118,8 @@ impl MachineArgs {
                 let bandwidth = pick(&self.gpu_bw, index, count, "--gpu-bw").ok()??;
                 Some(Gpu {
                     name: found.name.clone(),
-                    total: found.total,
-                    free: found.free,
+                    total,
+                    free,
                     bandwidth: bandwidth * 1e9,
                     macs: bandwidth * 1e9 * MACS_PER_BYTE,
                     matrix_macs: bandwidth * 1e9 * MACS_PER_BYTE * ON_MATRIX_UNITS,
@@ -118,8 +127,11 @@ impl MachineArgs {
                 })
             });
             self.described(found.name, base, index, count, notes)
+                .map(Some)
         };
-        found.into_iter().enumerate().map(one).collect()
+        let gpus = found.into_iter().enumerate().map(one);
+        let gpus: Result<Vec<Option<Gpu>>, Failure> = gpus.collect();
+        Ok(gpus?.into_iter().flatten().collect())
     }
 
     /// A GPU with what flags say of it in place of what is known.

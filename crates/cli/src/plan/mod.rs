@@ -13,7 +13,9 @@ mod tests;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use engine::plan::{Advice, Alternative, Anatomy, Machine, Plan, PlanError, Wish, advise, plan};
+use engine::plan::{
+    Advice, Alternative, Anatomy, Device, Machine, Placement, Plan, PlanError, Wish, advise, plan,
+};
 
 use crate::args::Global;
 use crate::export::Mix;
@@ -91,7 +93,7 @@ const DEFAULT_CONTEXT: usize = 32_768;
 pub(crate) fn run(args: &PlanArgs, global: &Global) -> anyhow::Result<()> {
     let subject = Subject::of(args)?;
     let wish = args.wish(&subject);
-    let (machine, notes) = args.machine.machine(global)?;
+    let (machine, mut notes) = args.machine.machine(global)?;
     if args.all {
         let rows = compare(&subject, &machine, &wish)?;
         return match args.output {
@@ -102,6 +104,7 @@ pub(crate) fn run(args: &PlanArgs, global: &Global) -> anyhow::Result<()> {
         };
     }
     let found = planned(&subject, &machine, &wish)?;
+    notes.extend(not_made_yet(&found.placement));
     let report = Report::new(&subject, &machine, &wish, &found, notes);
     match args.output {
         Form::Md => Ok(output::result(&table::text(&report))?),
@@ -138,7 +141,9 @@ fn planned(subject: &Subject, machine: &Machine, wish: &Wish) -> anyhow::Result<
             .iter()
             .map(|(name, anatomy)| Alternative { name, anatomy })
             .collect();
-        let advice = advise(&subject.anatomy, machine, wish, &others);
+        let advice = advise(&subject.anatomy, wish, &others, |anatomy, wish| {
+            plan(anatomy, machine, wish).is_ok()
+        });
         let name = subject.name.clone();
         NoPlan {
             name,
@@ -151,6 +156,26 @@ fn planned(subject: &Subject, machine: &Machine, wish: &Wish) -> anyhow::Result<
         }
         .into()
     })
+}
+
+/// What a placement counts on that no load makes yet.
+fn not_made_yet(placement: &Placement) -> Vec<String> {
+    let mut notes = Vec::new();
+    let devices = placement.devices();
+    let gpus = devices
+        .iter()
+        .filter(|device| matches!(device, Device::Gpu(_)));
+    if gpus.count() > 1 {
+        notes.push("several GPUs are planned for; loads use one of them so far".to_owned());
+    }
+    if placement.layers.iter().any(|place| place.cached > 0.0) {
+        notes.push(
+            "copies of single experts are planned for; loads leave that part of the GPU free so far, and \
+             decode as fast as without"
+                .to_owned(),
+        );
+    }
+    notes
 }
 
 /// A mix, and the plan for it if it fits.

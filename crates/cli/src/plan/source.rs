@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 use engine::OpenedModel;
-use engine::plan::{Anatomy, PlanError, StoredTensorSize};
+use engine::plan::{Anatomy, Block, PlanError, StoredTensorSize};
 use formats::gguf::GgufFile;
 use model::Config;
 
@@ -114,15 +114,19 @@ impl Subject {
     /// As [`Subject::of_preset`].
     pub(super) fn mixes(&self) -> Result<Vec<(Mix, Anatomy)>, PlanError> {
         let config = &self.anatomy.config;
-        let is_dense = self
-            .anatomy
-            .experts(engine::plan::Block::Layer(0))
-            .is_none();
+        let is_dense = self.anatomy.experts(Block::Layer(0)).is_none();
         let mixes = MIXES.into_iter();
         mixes
             // Without experts it is Q8_0 again.
             .filter(|mix| !(is_dense && *mix == Mix::MXFP4_MOE))
-            .map(|mix| Ok((mix, of_mix(config, mix, self.is_tied)?)))
+            .map(|mix| {
+                let mut anatomy = of_mix(config, mix, self.is_tied)?;
+                // What reads images is a file of its own, whatever the model is stored as.
+                let groups = self.anatomy.groups.iter();
+                let vision = groups.filter(|group| group.block == Block::Vision);
+                anatomy.groups.extend(vision.cloned());
+                Ok((mix, anatomy))
+            })
             .collect()
     }
 }

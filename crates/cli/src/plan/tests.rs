@@ -391,6 +391,21 @@ fn wishes() -> impl Strategy<Value = Wish> {
         })
 }
 
+#[test]
+fn types_that_kernels_do_not_know_are_counted_as_f32_on_a_gpu() {
+    let config = presets::find("35b-a3b").unwrap().config(4, true);
+    let anatomy = of_mix(&config, Mix::Q4_K_M, false).unwrap();
+    assert!(
+        anatomy
+            .groups
+            .iter()
+            .all(|group| group.bytes_in_vram() == group.bytes)
+    );
+    let mut group = anatomy.groups[0].clone();
+    group.types = [(DType::F8_E4M3, 1000), (DType::Q5_0, 22), (DType::F16, 10)].into();
+    assert_eq!(group.bytes_in_vram(), 4000 + 32 * 4 + 10);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

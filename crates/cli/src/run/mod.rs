@@ -94,7 +94,10 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
     let context = context_of(loading.ctx_size, &opened);
     let settings = loading.memory(context, loading.scheduling.sequences(1));
     let tokenizer = Arc::new(opened.tokenizer()?);
-    let loaded = loading.model.load(&mut opened, global, &settings)?;
+    let loaded =
+        loading
+            .model
+            .load(&mut opened, global, (&settings, loading.scheduling.steps()))?;
     let rules = Arc::new(TokenRules::of(&tokenizer));
     let settings = (loading.scheduling.settings(), &settings);
     let scheduler = loading

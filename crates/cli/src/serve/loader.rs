@@ -95,7 +95,8 @@ impl ModelLoader {
         let facts = unit.facts(&opened);
         let memory = unit.loading.memory(facts.context, facts.parallel);
         let model = &unit.loading.model;
-        let loaded = model.load_on(&self.threads, &mut opened, &memory, loading.progress())?;
+        let wanted = (&memory, unit.loading.scheduling.steps());
+        let loaded = model.load_on(&self.threads, &mut opened, wanted, loading.progress())?;
         let rules = Arc::new(TokenRules::of(&tokenizer));
         let scheduling = &unit.loading.scheduling;
         let settings = SchedulerSettings {

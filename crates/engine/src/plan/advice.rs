@@ -4,8 +4,6 @@ use formats::DType;
 
 use super::anatomy::Anatomy;
 use super::error::gib;
-use super::machine::Machine;
-use super::search::plan;
 use super::wish::Wish;
 use crate::settings::KvTypes;
 
@@ -38,14 +36,13 @@ impl std::fmt::Display for Advice {
 }
 
 /// What would fit where `wish` does not: fewer tokens of context, keys and values in 8 bits, or another of
-/// the quantisations.
+/// the quantisations, as far as `fits` says so.
 pub fn advise(
     anatomy: &Anatomy,
-    machine: &Machine,
     wish: &Wish,
     others: &[Alternative<'_>],
+    fits: impl Fn(&Anatomy, &Wish) -> bool,
 ) -> Advice {
-    let fits = |anatomy: &Anatomy, wish: &Wish| plan(anatomy, machine, wish).is_ok();
     let mut instead = Vec::new();
     let small = Wish {
         kv: KvTypes::both(DType::Q8_0),

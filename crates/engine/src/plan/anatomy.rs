@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use formats::{DType, TensorInfo};
+use model::weights::FREQUENT_TOKENS;
 use model::{Config, FeedForwardKind, LayerKind};
 use tensor::OpError;
 
 use super::error::PlanError;
 use super::names::place_of;
+use super::placement::{Device, Placement};
 use super::wish::Wish;
 
 /// A tensor of a file, by what its header says.
@@ -105,6 +107,19 @@ pub struct Anatomy {
 }
 
 impl Group {
+    /// On a GPU, which holds the values of types that its kernels do not know as f32.
+    pub fn bytes_in_vram(&self) -> u64 {
+        let of_type = |(&dtype, &bytes): (&DType, &u64)| match gpu::held_as(dtype) {
+            held if held == dtype => bytes,
+            _ => {
+                let values = bytes / dtype.block_bytes() as u64 * dtype.block_len() as u64;
+                values.saturating_mul(size_of::<f32>() as u64)
+            }
+        };
+        let bytes = self.types.iter().map(of_type);
+        bytes.fold(0, u64::saturating_add)
+    }
+
     fn empty(block: Block, piece: Piece) -> Self {
         Self {
             block,
@@ -238,6 +253,21 @@ impl Anatomy {
         self.group(block, piece).map_or(0, |group| group.bytes)
     }
 
+    /// The same on a GPU.
+    pub fn bytes_in_vram(&self, block: Block, piece: Piece) -> u64 {
+        self.group(block, piece).map_or(0, Group::bytes_in_vram)
+    }
+
+    /// What a GPU holds of the head once more, for drafts; elsewhere they read the head itself.
+    pub(super) fn drafts_head_in_vram(&self) -> u64 {
+        let vocabulary = self.config.vocab_size;
+        if self.config.mtp_layers == 0 || vocabulary < 2 * FREQUENT_TOKENS {
+            return 0;
+        }
+        let head = u128::from(self.head().bytes_in_vram());
+        (head * FREQUENT_TOKENS as u128 / vocabulary as u128) as u64
+    }
+
     /// The groups of a layer that every token uses.
     pub(super) fn common(&self, block: Block) -> impl Iterator<Item = &Group> {
         let is_common = move |group: &&Group| {
@@ -252,9 +282,20 @@ impl Anatomy {
         groups.fold(0, |sum, group| sum.saturating_add(group.bytes))
     }
 
+    /// The same on a GPU.
+    pub(super) fn sum_in_vram(&self, condition: impl Fn(&Group) -> bool) -> u64 {
+        let groups = self.groups.iter().filter(|group| condition(group));
+        groups.fold(0, |sum, group| sum.saturating_add(group.bytes_in_vram()))
+    }
+
     /// All tensors.
     pub fn stored_bytes(&self) -> u64 {
         self.sum(|_| true)
+    }
+
+    /// What of a model lies in RAM.
+    pub fn bytes_in_ram(&self, placement: &Placement) -> u64 {
+        self.sum(|group| placement.of(group) == Device::Ram)
     }
 
     /// The experts of a layer or of the multi-token-prediction head.
@@ -314,8 +355,8 @@ impl Anatomy {
     /// If the types do not fit the model.
     pub fn cache_bytes(&self, wish: &Wish) -> Result<u64, OpError> {
         let layout = wish.engine().layout(&self.config);
-        let tokens = (layout.pages * layout.page_tokens) as u64;
-        Ok(self.token_bytes(wish)? * tokens)
+        let tokens = (layout.pages as u64).saturating_mul(layout.page_tokens as u64);
+        Ok(self.token_bytes(wish)?.saturating_mul(tokens))
     }
 
     /// Bytes of one sequence's recurrent state in one delta layer.
@@ -328,7 +369,7 @@ impl Anatomy {
     pub fn states_bytes(&self, wish: &Wish) -> u64 {
         let layout = wish.engine().layout(&self.config);
         let held = layout.held_bytes() / layout.delta_layers.max(1);
-        layout.states as u64 * (self.state_bytes() + held as u64)
+        (layout.states as u64).saturating_mul(self.state_bytes() + held as u64)
     }
 
     /// The most bytes of activations at a time on one device: rows in and out of the widest layer, and the

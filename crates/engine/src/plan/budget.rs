@@ -27,7 +27,7 @@ pub struct Budget {
     pub keys_values: u64,
     /// Recurrent states.
     pub states: u64,
-    /// Activations and logits.
+    /// Activations and logits; on the GPU that drafts, also its copy of what they read of the head.
     pub buffers: u64,
     /// States of prompts that were read; what is left for them.
     pub prompt_cache: u64,
@@ -75,6 +75,11 @@ impl Budget {
     }
 }
 
+/// Sizes that are asked for may be any.
+fn add(sum: &mut u64, bytes: u64) {
+    *sum = sum.saturating_add(bytes);
+}
+
 /// What a placement takes of each GPU that it uses, and of RAM, last.
 pub(super) fn budgets(
     anatomy: &Anatomy,
@@ -102,8 +107,12 @@ pub(super) fn budgets(
         Device::Nowhere => {}
     };
     for group in &anatomy.groups {
-        let bytes = group.bytes;
-        of(placement.of(group), &mut |budget| {
+        let device = placement.of(group);
+        let bytes = match device {
+            Device::Gpu(_) => group.bytes_in_vram(),
+            Device::Ram | Device::Nowhere => group.bytes,
+        };
+        of(device, &mut |budget| {
             budget.weights = budget.weights.saturating_add(bytes)
         });
     }
@@ -111,8 +120,8 @@ pub(super) fn budgets(
     let states = anatomy.states_bytes(wish);
     for (place, kind) in placement.layers.iter().zip(&anatomy.config.layers) {
         of(place.rest, &mut |budget| match kind {
-            LayerKind::Attention => budget.keys_values += cache,
-            LayerKind::Delta => budget.states += states,
+            LayerKind::Attention => add(&mut budget.keys_values, cache),
+            LayerKind::Delta => add(&mut budget.states, states),
         });
     }
     if anatomy.config.mtp_layers > 0 {
@@ -121,17 +130,22 @@ pub(super) fn budgets(
             Device::Nowhere => placement.head,
             device => device,
         };
-        of(device, &mut |budget| budget.keys_values += cache);
+        of(device, &mut |budget| add(&mut budget.keys_values, cache));
     }
     for (layer, place) in placement.layers.iter().enumerate() {
-        let all = anatomy.bytes(Block::Layer(layer), Piece::Experts);
+        let all = anatomy.bytes_in_vram(Block::Layer(layer), Piece::Experts);
         let copies = (place.cached * all as f64) as u64;
         of(place.rest, &mut |budget| budget.expert_cache += copies);
     }
     let buffers = anatomy.buffer_bytes(wish);
     let used = placement.devices();
     gpus.retain(|budget| used.contains(&budget.device));
-    gpus.iter_mut().for_each(|budget| budget.buffers = buffers);
+    for budget in &mut gpus {
+        budget.buffers = buffers;
+        if anatomy.config.mtp_layers > 0 && budget.device == placement.mtp {
+            add(&mut budget.buffers, anatomy.drafts_head_in_vram());
+        }
+    }
     // The host makes rows ready and takes logits in any case.
     ram.buffers = buffers;
     let room = ram.free.saturating_sub(ram.needed());

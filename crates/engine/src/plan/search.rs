@@ -2,7 +2,7 @@
 
 use model::LayerKind;
 
-use super::anatomy::{Anatomy, Block, Piece};
+use super::anatomy::{Anatomy, Block, Group, Piece};
 use super::budget::{Budget, budgets};
 use super::error::PlanError;
 use super::factors::GPU_CONTEXT_BYTES;
@@ -10,6 +10,7 @@ use super::machine::{Host, Machine};
 use super::placement::{Device, LayerPlace, Placement};
 use super::speed::decode;
 use super::wish::Wish;
+use crate::settings::KvTypes;
 
 /// The depth at which placements are compared: a conversation of some turns.
 const COMPARED_AT: usize = 4096;
@@ -42,6 +43,7 @@ pub fn plan(anatomy: &Anatomy, machine: &Machine, wish: &Wish) -> Result<Plan, P
         }
     };
     if !machine.gpus.is_empty() {
+        can_be_on_gpu(wish)?;
         for whole in 0..=anatomy.config.layers.len() {
             if let Some(plan) = with_layers_in_ram(anatomy, machine, wish, whole)? {
                 consider(plan);
@@ -58,6 +60,17 @@ pub fn plan(anatomy: &Anatomy, machine: &Machine, wish: &Wish) -> Result<Plan, P
     }
 }
 
+/// GPU kernels read keys and values of one type.
+fn can_be_on_gpu(wish: &Wish) -> Result<(), PlanError> {
+    let KvTypes { key, value } = wish.kv;
+    if key == value {
+        return Ok(());
+    }
+    Err(PlanError::Types(format!(
+        "keys as {key} and values as {value} cannot be kept on a GPU; give -ctk and -ctv the same type"
+    )))
+}
+
 /// What a placement takes, if that fits.
 ///
 /// # Errors
@@ -68,6 +81,9 @@ pub fn check(
     wish: &Wish,
     placement: Placement,
 ) -> Result<Plan, PlanError> {
+    if placement.layers_on_gpus() > 0 || matches!(placement.mtp, Device::Gpu(_)) {
+        can_be_on_gpu(wish)?;
+    }
     let budgets = budgets(anatomy, machine, wish, &placement)?;
     match budgets.iter().find(|budget| !budget.fits()) {
         None => Ok(Plan { placement, budgets }),
@@ -143,7 +159,7 @@ fn placed(
     let cache = anatomy.cache_bytes(wish)?;
     let states = anatomy.states_bytes(wish);
     if wish.vision {
-        let bytes = anatomy.sum(|group| group.block == Block::Vision);
+        let bytes = anatomy.sum_in_vram(|group| group.block == Block::Vision);
         let Some(device) = rooms.take(bytes) else {
             return Ok(None);
         };
@@ -151,17 +167,18 @@ fn placed(
     }
     for (layer, kind) in anatomy.config.layers.iter().enumerate().skip(whole) {
         let block = Block::Layer(layer);
-        let common: u64 = anatomy.common(block).map(|group| group.bytes).sum();
+        let common = anatomy.common(block).map(Group::bytes_in_vram);
+        let common = common.fold(0, u64::saturating_add);
         let memory = match kind {
             LayerKind::Attention => cache,
             LayerKind::Delta => states,
         };
         let has_experts = layer >= experts;
         let bytes = match has_experts {
-            true => anatomy.bytes(block, Piece::Experts),
+            true => anatomy.bytes_in_vram(block, Piece::Experts),
             false => 0,
         };
-        let Some(rest) = rooms.take(common + memory + bytes) else {
+        let Some(rest) = rooms.take(common.saturating_add(memory).saturating_add(bytes)) else {
             return Ok(None);
         };
         placement.layers[layer] = LayerPlace {
@@ -170,14 +187,17 @@ fn placed(
             cached: 0.0,
         };
     }
-    let head = anatomy.head().bytes + anatomy.bytes(Block::Model, Piece::Norm);
-    let mtp = anatomy.sum(|group| group.block == Block::Mtp);
+    let norm = anatomy.bytes_in_vram(Block::Model, Piece::Norm);
+    let head = anatomy.head().bytes_in_vram() + norm;
+    let mtp = anatomy.sum_in_vram(|group| group.block == Block::Mtp);
+    let mtp = mtp.saturating_add(anatomy.drafts_head_in_vram());
     let (mtp_cache, mtp_weights) = match anatomy.config.mtp_layers {
         0 => (0, 0),
         _ if wish.mtp => (cache, mtp),
         _ => (cache, 0),
     };
-    let Some(device) = rooms.take(head + mtp_cache + mtp_weights) else {
+    let Some(device) = rooms.take(head.saturating_add(mtp_cache).saturating_add(mtp_weights))
+    else {
         return Ok(None);
     };
     placement.head = device;
@@ -201,7 +221,8 @@ fn use_what_is_left(
         if budget.device == Device::Ram {
             continue;
         }
-        let bytes = |layer: usize| anatomy.bytes(Block::Layer(layer), Piece::Experts) as f64;
+        let bytes =
+            |layer: usize| anatomy.bytes_in_vram(Block::Layer(layer), Piece::Experts) as f64;
         let here: Vec<usize> = (0..placement.layers.len())
             .filter(|&layer| {
                 let place = placement.layers[layer];
@@ -216,7 +237,7 @@ fn use_what_is_left(
             let is_useful = one.is_some_and(|one| share * one.count >= one.top_k);
             placement.layers[layer].cached = if is_useful { share } else { 0.0 };
         }
-        let embedding = anatomy.bytes(Block::Model, Piece::Embedding);
+        let embedding = anatomy.bytes_in_vram(Block::Model, Piece::Embedding);
         let has_all = placement
             .layers
             .iter()

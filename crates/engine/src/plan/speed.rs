@@ -153,7 +153,7 @@ pub fn streams_from(
             is_prompt: true,
         };
         let clock = Clock::new(anatomy, machine, wish, placement, step);
-        let [streamed, apart, crossing] = clock.ways(gpu, 0.0, clock.chosen(experts));
+        let [streamed, apart, crossing] = clock.ways(gpu, 0.0, experts);
         streamed.1 < apart.1 + crossing.1
     };
     let doubled = |rows: &usize| Some(2 * rows).filter(|&rows| rows <= wish.step_tokens);
@@ -237,7 +237,7 @@ impl<'a> Clock<'a> {
         placement: &'a Placement,
         step: Step,
     ) -> Self {
-        let in_ram = anatomy.sum(|group| placement.of(group) == Device::Ram);
+        let in_ram = anatomy.bytes_in_ram(placement);
         let has_copies = in_ram + in_ram / 4 <= machine.host.free;
         Self {
             anatomy,
@@ -304,7 +304,7 @@ impl<'a> Clock<'a> {
         if let Some(experts) = self.anatomy.experts(block) {
             let work = self.chosen(experts);
             match (place.rest, place.experts) {
-                (Device::Gpu(gpu), Device::Ram) => self.split(gpu, place.cached, work),
+                (Device::Gpu(gpu), Device::Ram) => self.split(gpu, place.cached, experts),
                 (_, device) => self.spend(device, work),
             }
         }
@@ -325,8 +325,8 @@ impl<'a> Clock<'a> {
 
     /// Experts in RAM beside a layer on a GPU: copies there while the CPU computes the others, or, for many
     /// rows, all of them there as they come over the link.
-    fn split(&mut self, gpu: usize, cached: f64, work: Work) {
-        let [streamed, apart, crossing] = self.ways(gpu, cached, work);
+    fn split(&mut self, gpu: usize, cached: f64, experts: ExpertsAnatomy) {
+        let [streamed, apart, crossing] = self.ways(gpu, cached, experts);
         if self.step.is_prompt && streamed.1 < apart.1 + crossing.1 {
             self.add(streamed.0, streamed.1);
         } else {
@@ -337,14 +337,16 @@ impl<'a> Clock<'a> {
 
     /// What it takes when experts come over the link; when each side computes its own; and, beside the
     /// latter, what activations take over the link.
-    fn ways(&self, gpu: usize, cached: f64, work: Work) -> [(Limit, f64); 3] {
+    fn ways(&self, gpu: usize, cached: f64, experts: ExpertsAnatomy) -> [(Limit, f64); 3] {
+        let work = self.chosen(experts);
         let device = Device::Gpu(gpu);
         let link = self.machine.gpus[gpu].pcie * PCIE_CARRIES;
         let missed = 1.0 - cached;
         let hits = self.time(device, work.part(cached));
         let misses = self.time(Device::Ram, work.part(missed));
         let apart = if hits.1 > misses.1 { hits } else { misses };
-        let carried = (Limit::Pcie, work.bytes * missed / link);
+        // All of a layer's are copied, since it is the GPU that knows which were chosen.
+        let carried = (Limit::Pcie, experts.count * experts.bytes * missed / link);
         let computed = self.time(device, work);
         let streamed = if carried.1 > computed.1 {
             carried
