@@ -1,22 +1,10 @@
 //! GPUs and what drives them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use super::Finding;
 use crate::output;
 use crate::plan::gpus;
-
-/// Where libraries are, beside what the environment names.
-const FOLDERS: [&str; 7] = [
-    "/usr/lib/x86_64-linux-gnu",
-    "/usr/lib/aarch64-linux-gnu",
-    "/usr/lib64",
-    "/usr/lib",
-    "/usr/local/cuda/lib64",
-    "/usr/local/cuda/targets/x86_64-linux/lib",
-    "/usr/lib/wsl/lib",
-];
 
 pub(super) fn findings() -> Vec<Finding> {
     let devices = gpus::found();
@@ -45,12 +33,15 @@ pub(super) fn findings() -> Vec<Finding> {
 }
 
 fn device(found: &gpus::Found) -> Finding {
-    let memory = format!(
-        "{}, {} of {} free",
-        found.name,
-        output::bytes(found.free),
-        output::bytes(found.total)
-    );
+    let memory = match found.memory {
+        Some((total, free)) => format!(
+            "{}, {} of {} free",
+            found.name,
+            output::bytes(free),
+            output::bytes(total)
+        ),
+        None => format!("{}, which does not tell its memory", found.name),
+    };
     match gpus::find(&found.name) {
         Some(_) => Finding::good("GPU", memory),
         None => Finding::note(
@@ -60,33 +51,38 @@ fn device(found: &gpus::Found) -> Finding {
     }
 }
 
-/// The libraries that kernels are compiled and started with.
+/// The libraries that kernels are compiled and started with, opened as a model's load opens them.
 fn libraries() -> Vec<Finding> {
-    let one = |what, names: &[&str], mend: &str| match find(names) {
-        Some(path) => Finding::good(what, path.display().to_string()),
-        None => Finding::warning(what, format!("no {}", names[0]), mend),
-    };
-    vec![
-        one(
+    let driver = match gpu::Driver::open(None, 0) {
+        Ok(driver) => {
+            let device = driver.device();
+            let version = device.driver_version;
+            Finding::good(
+                "libcuda",
+                format!(
+                    "CUDA {}.{}, {}",
+                    version / 1000,
+                    version % 1000 / 10,
+                    device.arch()
+                ),
+            )
+        }
+        Err(error) => Finding::warning(
             "libcuda",
-            &["libcuda.so.1", "libcuda.so"],
+            error.to_string(),
             "it comes with the driver; in a container start it with --gpus all",
         ),
-        one(
+    };
+    let compiler = match gpu::Nvrtc::open(None) {
+        Ok(compiler) => {
+            let (major, minor) = compiler.version();
+            Finding::good("NVRTC", format!("{major}.{minor}"))
+        }
+        Err(error) => Finding::warning(
             "NVRTC",
-            &["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"],
+            error.to_string(),
             "it compiles kernels: install CUDA's toolkit, or `pip install nvidia-cuda-nvrtc`",
         ),
-    ]
-}
-
-fn find(names: &[&str]) -> Option<PathBuf> {
-    let named = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    let named = std::env::split_paths(&named).collect::<Vec<_>>();
-    let folders = named
-        .iter()
-        .map(PathBuf::as_path)
-        .chain(FOLDERS.iter().map(Path::new));
-    let mut paths = folders.flat_map(|folder| names.iter().map(move |name| folder.join(name)));
-    paths.find(|path| path.exists())
+    };
+    vec![driver, compiler]
 }
