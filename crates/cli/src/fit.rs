@@ -3,8 +3,8 @@
 use clap::{Args, ValueEnum};
 use engine::plan::{Host, PlanError, Wish, advise, plan_on_cpu};
 use engine::{EngineSettings, OpenedModel};
+use formats::Ram;
 
-use crate::host_memory::HostMemory;
 use crate::plan::NoPlan;
 use crate::size;
 
@@ -81,7 +81,7 @@ impl FitArgs {
         settings: &EngineSettings,
         steps: Steps,
     ) -> anyhow::Result<()> {
-        let memory = HostMemory::look().filter(|_| self.is_on());
+        let memory = Ram::look().filter(|_| self.is_on());
         match memory {
             Some(memory) => self.check_in(opened, (settings, steps), memory),
             None => Ok(()),
@@ -92,7 +92,7 @@ impl FitArgs {
         self,
         opened: &OpenedModel,
         (settings, steps): (&EngineSettings, Steps),
-        memory: HostMemory,
+        memory: Ram,
     ) -> anyhow::Result<()> {
         // What cannot be taken apart is refused with better words when it is loaded.
         let Ok(anatomy) = opened.anatomy() else {
@@ -143,7 +143,7 @@ mod tests {
             fit: Whether::On,
             fit_target: 64 << 20,
         };
-        let memory = HostMemory {
+        let memory = Ram {
             machine: 1 << 40,
             group: None,
             free,

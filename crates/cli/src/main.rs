@@ -12,7 +12,6 @@ mod exit;
 mod export;
 mod fit;
 mod foreign;
-mod host_memory;
 mod hub;
 mod inspect;
 mod interrupt;

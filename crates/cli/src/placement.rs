@@ -8,11 +8,11 @@ use engine::plan::{
     check, place_of, plan, streams_from,
 };
 use engine::{EngineSettings, OnGpu, OpenedModel};
+use formats::Ram;
 use regex::Regex;
 
 use crate::exit::Failure;
 use crate::fit::{FitArgs, Steps};
-use crate::host_memory::HostMemory;
 use crate::output;
 use crate::plan::{NoPlan, OVER_ALL, gpus, machine};
 use crate::size;
@@ -322,13 +322,13 @@ fn machine_with(gpu: &gpu::Gpu, threads: usize) -> anyhow::Result<Machine> {
         free: free as u64 + GPU_CONTEXT_BYTES,
         ..known.unwrap_or_else(|| gpus::usual(name))
     };
-    let memory = HostMemory::look();
+    let memory = Ram::look();
     // A system that does not tell is trusted to have enough.
     let unknown = u64::MAX / 2;
     let host = Host {
         name: String::new(),
         threads,
-        total: memory.as_ref().map_or(unknown, HostMemory::total),
+        total: memory.as_ref().map_or(unknown, Ram::total),
         free: memory.as_ref().map_or(unknown, |memory| memory.free),
         bandwidth: machine::read_bandwidth(threads)?,
         macs: machine::peak_macs(threads),

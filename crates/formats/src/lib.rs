@@ -8,6 +8,7 @@ pub mod dtype;
 pub mod gguf;
 pub mod hf;
 mod json;
+mod ram;
 mod replace;
 pub mod residence;
 pub mod safetensors;
@@ -16,6 +17,7 @@ mod tensor_info;
 
 pub use bytes::{LargeBuffer, SharedBytes};
 pub use dtype::DType;
+pub use ram::Ram;
 pub use residence::{LoadOptions, ResidenceError, RunTasks};
 pub use sniff::Looks;
 pub use tensor_info::{TensorInfo, TensorType};

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::bytes::{LargeBuffer, SharedBytes};
+use crate::ram::Ram;
 
 /// Bytes per task: a whole number of huge pages, enough for the disk to read in one go, and small
 /// enough that memory is spread over the nodes of the threads that fill it.
@@ -180,12 +181,7 @@ fn read_part(path: &Path, start: usize, part: &mut [u8]) -> io::Result<()> {
 /// The bytes of memory that can be had without swapping, what is cached of files included; `None`
 /// where the system does not say.
 pub fn available_memory() -> Option<u64> {
-    let info = fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = field(&info, "MemAvailable:")?.parse::<u64>().ok()?;
-    let machine = kib.checked_mul(1024)?;
-    let group = fs::read_to_string("/sys/fs/cgroup/memory.max");
-    let group = group.ok().and_then(|max| max.trim().parse().ok());
-    Some(group.map_or(machine, |group: u64| machine.min(group)))
+    Ram::look().map(|ram| ram.free)
 }
 
 /// Whether there is memory for a copy of so many bytes, and a fourth more for what else is computed

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cpu::Isa;
+use formats::Ram;
 
 use super::Finding;
 use crate::args::Global;
-use crate::host_memory::HostMemory;
 use crate::output;
 use crate::plan::machine;
 
@@ -78,7 +78,7 @@ fn cores(threads: usize) -> Finding {
 }
 
 fn memory() -> Vec<Finding> {
-    let Some(memory) = HostMemory::look() else {
+    let Some(memory) = Ram::look() else {
         return vec![Finding::note("RAM", "the system does not tell")];
     };
     let free = output::bytes(memory.free);

@@ -5,11 +5,11 @@ use std::fs;
 use clap::Args;
 use cpu::Isa;
 use engine::plan::{Gpu, Host, Machine};
+use formats::Ram;
 
 use super::gpus::{self, MACS_PER_BYTE, ON_MATRIX_UNITS, USUAL_PCIE};
 use crate::args::Global;
 use crate::exit::Failure;
-use crate::host_memory::HostMemory;
 use crate::size;
 
 /// A machine in flags. What no flag tells is looked up or measured here.
@@ -187,7 +187,7 @@ impl MachineArgs {
     fn host(&self, global: &Global, notes: &mut Vec<String>) -> anyhow::Result<Host> {
         let memory = match self.ram {
             Some(ram) => Some((ram, ram)),
-            None => HostMemory::look().map(|memory| (memory.total(), memory.free)),
+            None => Ram::look().map(|memory| (memory.total(), memory.free)),
         };
         let Some((total, free)) = memory else {
             let why = "this system does not tell how much RAM can be had; give --ram, such as 64G";

@@ -5,23 +5,23 @@ use std::path::{Path, PathBuf};
 
 /// Bytes of RAM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct HostMemory {
+pub struct Ram {
     /// The machine's.
-    pub(crate) machine: u64,
+    pub machine: u64,
     /// What a control group allows, if that is less.
-    pub(crate) group: Option<u64>,
+    pub group: Option<u64>,
     /// What can be had now without swapping, what is cached of files included.
-    pub(crate) free: u64,
+    pub free: u64,
 }
 
-impl HostMemory {
+impl Ram {
     /// Asks the system; `None` where it does not say.
-    pub(crate) fn look() -> Option<Self> {
+    pub fn look() -> Option<Self> {
         Self::below(Path::new("/"))
     }
 
     /// All that this process may have.
-    pub(crate) fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.group.unwrap_or(self.machine)
     }
 
@@ -104,14 +104,14 @@ fn kilobytes(text: &str, name: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn system(files: &[(&str, &str)]) -> Option<HostMemory> {
+    fn system(files: &[(&str, &str)]) -> Option<Ram> {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        HostMemory::below(root.path())
+        Ram::below(root.path())
     }
 
     const MEMINFO: (&str, &str) = (
