@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::driver::{Driver, Handle};
 use crate::error::GpuError;
 use crate::formats_on_device;
+use crate::image_cache::{self, hash_of};
 use crate::nvrtc::{Compiled, Nvrtc};
 
 /// The most registers a kernel may use.
@@ -173,13 +174,8 @@ impl Program {
         let books = formats_on_device::header();
         let texts = HEADERS.iter().flat_map(|(name, text)| [*name, *text]);
         let rest = [self.source, &books, arch];
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for text in texts.chain(rest).chain(options.iter().map(String::as_str)) {
-            for byte in text.bytes().chain([0]) {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        }
-        hash
+        let all = texts.chain(rest).chain(options.iter().map(String::as_str));
+        hash_of(all.flat_map(|text| text.bytes().chain([0])))
     }
 }
 
@@ -245,8 +241,7 @@ impl Kernels {
         let module = match state.modules.get(&(program.name, formats)) {
             Some(module) => *module,
             None => {
-                let image = self.image(&mut state, program, formats)?;
-                let module = self.driver.load_module(&image)?;
+                let module = self.module(&mut state, program, formats)?;
                 state.modules.insert((program.name, formats), module);
                 module
             }
@@ -257,44 +252,36 @@ impl Kernels {
         Ok(function)
     }
 
-    /// A program's machine code: kept from before, or compiled now.
-    fn image(
+    /// A program, loaded: kept from before, or compiled now.
+    fn module(
         &self,
         state: &mut State,
         program: &Program,
         formats: u64,
-    ) -> Result<Vec<u8>, GpuError> {
+    ) -> Result<Handle, GpuError> {
         let arch = self.driver.device().arch();
         let mut options = Vec::new();
         if program.by_format {
             options.push(format!("--define-macro=FORMATS={formats:#x}ull"));
         }
         let hash = program.hash(&arch, &options);
-        // Whatever compiler wrote it: what it is from is in the hash, and a driver refuses what it cannot run.
         let file = format!("{}-{arch}-{hash:016x}.cubin", program.name);
         let path = self.cache.as_ref().map(|folder| folder.join(file));
-        if let Some(image) = path.as_ref().and_then(|path| std::fs::read(path).ok()) {
-            return Ok(image);
+        let kept = path.as_ref().and_then(|path| image_cache::read(path));
+        // The driver may refuse what another version of it took.
+        if let Some(Ok(module)) = kept.map(|image| self.driver.load_module(&image)) {
+            return Ok(module);
         }
         let nvrtc = match &mut state.nvrtc {
             Some(nvrtc) => nvrtc,
             none => none.insert(Nvrtc::open(self.compiler.as_deref())?),
         };
         let image = program.compile(nvrtc, &arch, &options)?.cubin;
+        let module = self.driver.load_module(&image)?;
         if let Some(path) = path {
             // A cache that cannot be written costs time at the next start and nothing else.
-            let _ = keep(&path, &image);
+            let _ = image_cache::write(&path, &image);
         }
-        Ok(image)
+        Ok(module)
     }
-}
-
-/// Writes a file that is whole whenever it is there.
-fn keep(path: &std::path::Path, image: &[u8]) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let part = path.with_extension(format!("{}.part", std::process::id()));
-    std::fs::write(&part, image)?;
-    std::fs::rename(part, path)
 }

@@ -2,7 +2,7 @@
 //!
 //! Start with [`Gpu`], the backend. `kernels/*.cu` are the kernels, one file per family; `ops` launches
 //! them, one file per family too. `driver` is the narrow, driver-shaped inside: memory, copies, launches,
-//! events, graphs, over a driver library that is opened when the program runs. `nvrtc` compiles, `kernels`
+//! events, graphs, over a driver library that is opened when the program runs. `nvrtc` compiles, `image_cache`
 //! keeps what was compiled. `standin` is a driver for tests that runs the same kernels on the CPU.
 //!
 //! What every kernel keeps, as on the CPU: a value depends on its own row alone and is summed in one fixed
@@ -21,6 +21,7 @@ mod driver;
 mod error;
 mod formats_on_device;
 mod gpu;
+mod image_cache;
 mod kernels;
 mod matrix;
 mod memory;

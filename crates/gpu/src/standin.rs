@@ -11,6 +11,7 @@ use std::sync::Mutex;
 
 use crate::error::GpuError;
 use crate::gpu::Options;
+use crate::image_cache::hash_of;
 use crate::kernels;
 
 const SOURCES: [(&str, &str); 7] = [
@@ -139,8 +140,5 @@ fn make(
 }
 
 fn hash<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
-    let bytes = texts.flat_map(|text| text.bytes().chain([0]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    hash_of(texts.flat_map(|text| text.bytes().chain([0])))
 }

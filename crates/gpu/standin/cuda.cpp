@@ -15,7 +15,7 @@ typedef u64 Address;
 typedef std::vector<std::function<void()>> Work;
 
 namespace {
-enum : Result { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500, NOT_READY = 600 };
+enum : Result { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, NOT_FOUND = 500, NOT_READY = 600 };
 
 struct Graph { Work work; };
 
@@ -147,8 +147,12 @@ Result cuEventSynchronize(void*) { finish(); return OK; }
 Result cuEventQuery(void* event) { return *static_cast<bool*>(event) ? OK : NOT_READY; }
 Result cuEventElapsedTime_v2(float* milliseconds, void*, void*) { *milliseconds = 0; return OK; }
 
-// Every module has every kernel: the image is not looked at.
-Result cuModuleLoadData(void** module, const void*) { *module = &queue; return OK; }
+// Every module has every kernel: of the image only its name is looked at.
+Result cuModuleLoadData(void** module, const void* image) {
+    if (strcmp(static_cast<const char*>(image), "standin") != 0) return INVALID_IMAGE;
+    *module = &queue;
+    return OK;
+}
 Result cuModuleUnload(void*) { return OK; }
 Result cuModuleGetFunction(void** function, void*, const char* name) {
     const shim::Kernel* kernel = shim::find_kernel(name);

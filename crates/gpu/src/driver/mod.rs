@@ -144,7 +144,7 @@ impl Driver {
         check(&self.api, name, f(&self.api))
     }
 
-    /// Makes an image's kernels known.
+    /// Makes an image's kernels known. The image is whole: the driver does not ask for its length.
     pub(crate) fn load_module(&self, image: &[u8]) -> Result<Handle, GpuError> {
         let mut module = Handle::NONE;
         // SAFETY: the image is a cubin, or PTX that ends in a zero byte; the driver copies it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tensor::{OpError, Ops};
 
-use super::{Random, assert_same, gpu, read, upload};
+use super::{Random, assert_same, gpu, read, standin_options, upload};
 use crate::{Driver, Event, Gpu, GpuError, Graph, Options};
 
 #[test]
@@ -21,14 +21,7 @@ fn without_a_driver_there_is_a_message() {
 #[test]
 fn without_a_compiler_there_is_a_message() {
     let Some(alone) = gpu() else { return };
-    let options = super::standin::options(
-        &super::build_folder(),
-        &super::Build {
-            sanitized: std::env::var_os(super::SANITIZED).is_some(),
-            ..super::Build::default()
-        },
-    );
-    let Some(options) = options.unwrap() else {
+    let Some(options) = standin_options() else {
         return;
     };
     let without = Gpu::open(Options {

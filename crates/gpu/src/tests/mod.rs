@@ -6,6 +6,7 @@ mod attention;
 mod delta;
 mod driver;
 mod experts;
+mod image_cache;
 mod linear;
 mod mutations;
 mod norm;
@@ -89,6 +90,15 @@ pub(crate) fn gpu_of(build: &Build) -> Option<Alone> {
         gpu: Gpu::open(options).expect("the stand-in opens"),
         _one: one,
     })
+}
+
+/// Options that open the stand-in, whatever the tests run on.
+pub(crate) fn standin_options() -> Option<Options> {
+    let build = Build {
+        sanitized: std::env::var_os(SANITIZED).is_some(),
+        ..Build::default()
+    };
+    standin::options(&build_folder(), &build).expect("the stand-in compiles")
 }
 
 /// Brings a tensor to a device, runs, and brings what came of it back.
