@@ -99,7 +99,7 @@ impl Gpu {
         let pages = numbers(&mut bytes, &mut pages.into_iter());
         let positions = numbers(&mut bytes, &mut batch.positions.iter().flatten().copied());
         let buffer = self.take(bytes.len())?;
-        self.driver.upload(buffer.memory(), 0, &bytes)?;
+        self.uploads.send(buffer.memory(), 0, &bytes)?;
         let spans = || batch.spans.iter();
         Ok(DeviceBatch {
             buffer,

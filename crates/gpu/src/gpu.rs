@@ -12,6 +12,7 @@ use crate::error::GpuError;
 use crate::kernels::{Kernels, PROGRAMS};
 use crate::pool::{Buffer, Pool};
 use crate::tensor_on_device::{Activations, Codes};
+use crate::uploads::Uploads;
 
 /// How a GPU is opened. The default is the system's driver, its first device, and no cache.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +32,7 @@ pub struct Options {
 pub struct Gpu {
     pub(crate) driver: Arc<Driver>,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) uploads: Arc<Uploads>,
     pub(crate) kernels: Arc<Kernels>,
     /// The batch of the step, on the device.
     pub(crate) batches: Arc<BatchCache>,
@@ -56,6 +58,7 @@ impl Gpu {
         let driver = Driver::open(options.driver.as_deref(), options.ordinal)?;
         Ok(Self {
             pool: Pool::new(Arc::clone(&driver)),
+            uploads: Arc::new(Uploads::new(Arc::clone(&driver))),
             kernels: Arc::new(Kernels::new(
                 Arc::clone(&driver),
                 options.compiler,
@@ -134,7 +137,7 @@ impl Gpu {
     pub(crate) fn upload_numbers(&self, numbers: &[u32]) -> Result<Buffer, OpError> {
         let buffer = self.take(size_of_val(numbers))?;
         let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
-        self.driver.upload(buffer.memory(), 0, &bytes)?;
+        self.uploads.send(buffer.memory(), 0, &bytes)?;
         Ok(buffer)
     }
 

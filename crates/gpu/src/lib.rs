@@ -33,6 +33,7 @@ pub mod standin;
 mod tensor_on_device;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 pub use driver::{Device, Driver, Event, Graph, Pinned};
 pub use error::GpuError;

@@ -151,7 +151,7 @@ impl Gpu {
             .iter()
             .flat_map(|value| value.to_le_bytes())
             .collect();
-        self.driver.upload(&memory, 0, &bytes)?;
+        self.uploads.send(&memory, 0, &bytes)?;
         Ok(Vector {
             len: values.len(),
             memory,
@@ -218,7 +218,7 @@ impl Gpu {
         }
         let is_as_stored = layout.dtype == stored.dtype() && stored.scales().is_none();
         if is_as_stored && layout.row_bytes == stored.row_bytes() {
-            return Ok(self.driver.upload(memory, offset, stored.bytes())?);
+            return Ok(self.uploads.send(memory, offset, stored.bytes())?);
         }
         // Padded, or of a type for which f32 stands.
         let mut values = vec![0.0; stored.cols()];
@@ -238,7 +238,7 @@ impl Gpu {
                 padded.resize(start + layout.row_bytes, 0);
             }
             let at = offset + first * layout.row_bytes;
-            self.driver.upload(memory, at, &padded)?;
+            self.uploads.send(memory, at, &padded)?;
         }
         Ok(())
     }
@@ -257,7 +257,7 @@ impl Gpu {
         for first in (0..stored.rows()).step_by(per_stage) {
             let rows = per_stage.min(stored.rows() - first);
             let bytes = &stored.bytes()[first * row_bytes..][..rows * row_bytes];
-            self.driver.upload(stage.memory(), 0, bytes)?;
+            self.uploads.send(stage.memory(), 0, bytes)?;
             let args = args::Repack {
                 blocks: stage.address(),
                 to: layout.args(memory, offset),

@@ -260,7 +260,7 @@ impl PagesAndStates {
             .iter()
             .flat_map(|value| value.to_le_bytes())
             .collect();
-        gpu.driver.upload(&self.states, at, &bytes)?;
+        gpu.uploads.send(&self.states, at, &bytes)?;
         self.forget_held(state);
         Ok(())
     }
@@ -294,7 +294,7 @@ impl PagesAndStates {
                 self.page_bytes()
             )));
         }
-        Ok(gpu.driver.upload(&self.pages, at, bytes)?)
+        Ok(gpu.uploads.send(&self.pages, at, bytes)?)
     }
 }
 

@@ -18,6 +18,7 @@ namespace {
 enum : Result { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, NOT_FOUND = 500, NOT_READY = 600 };
 
 struct Graph { Work work; };
+typedef std::shared_ptr<bool> Event;  // whether it was reached
 
 Work queue;
 Work* captured;  // where work goes instead while a stream is captured
@@ -108,13 +109,9 @@ Result cuMemFreeHost(void* memory) {
 Result cuMemHostRegister_v2(void* memory, size_t bytes, unsigned) { pinned[memory] = bytes; return OK; }
 Result cuMemHostUnregister(void* memory) { return pinned.erase(memory) ? OK : INVALID_VALUE; }
 
+// Host memory is read when the copy is done, pageable memory too: a driver may be as late.
 Result cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
-    if (is_pinned(from)) {
-        ask([=] { memcpy(pointer(to), from, bytes); });
-    } else {  // the driver takes pageable memory before it returns
-        auto copy = std::make_shared<std::vector<u8>>(static_cast<const u8*>(from), static_cast<const u8*>(from) + bytes);
-        ask([=] { memcpy(pointer(to), copy->data(), bytes); });
-    }
+    ask([=] { memcpy(pointer(to), from, bytes); });
     return OK;
 }
 Result cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void*) {
@@ -135,16 +132,16 @@ Result cuStreamCreate(void** stream, unsigned) { *stream = new int(0); return OK
 Result cuStreamDestroy_v2(void* stream) { finish(); delete static_cast<int*>(stream); return OK; }
 Result cuStreamSynchronize(void*) { finish(); return OK; }
 Result cuStreamWaitEvent(void*, void*, unsigned) { return OK; }
-Result cuEventCreate(void** event, unsigned) { *event = new bool(true); return OK; }
-Result cuEventDestroy_v2(void* event) { finish(); delete static_cast<bool*>(event); return OK; }
+Result cuEventCreate(void** event, unsigned) { *event = new Event(new bool(true)); return OK; }
+Result cuEventDestroy_v2(void* event) { delete static_cast<Event*>(event); return OK; }
 Result cuEventRecord(void* event, void*) {
-    bool* done = static_cast<bool*>(event);
+    Event done = *static_cast<Event*>(event);
     *done = false;
     ask([=] { *done = true; });
     return OK;
 }
 Result cuEventSynchronize(void*) { finish(); return OK; }
-Result cuEventQuery(void* event) { return *static_cast<bool*>(event) ? OK : NOT_READY; }
+Result cuEventQuery(void* event) { return **static_cast<Event*>(event) ? OK : NOT_READY; }
 Result cuEventElapsedTime_v2(float* milliseconds, void*, void*) { *milliseconds = 0; return OK; }
 
 // Every module has every kernel: of the image only its name is looked at.

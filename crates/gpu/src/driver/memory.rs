@@ -60,8 +60,8 @@ unsafe impl Send for Pinned {}
 impl Pinned {
     /// Its bytes.
     pub fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the driver gave as many bytes, page-aligned, and `new` zeroed them; `&mut self` is the
-        // only way to them, and copies from and to them are waited for before it comes back.
+        // SAFETY: the driver gave as many bytes, page-aligned, and `pinned` zeroed them; `&mut self` is the
+        // only way to them, and who asks for copies from them promises to wait for these.
         unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.bytes) }
     }
 }
@@ -123,15 +123,25 @@ impl Driver {
         })
     }
 
-    /// Copies bytes to device memory. They may be changed as soon as this returns.
-    pub(crate) fn upload(&self, to: &Memory, offset: usize, bytes: &[u8]) -> Result<(), GpuError> {
-        if bytes.is_empty() {
+    /// Asks for the first `bytes` of pinned memory to be copied to device memory.
+    ///
+    /// # Safety
+    /// The pinned memory is neither written nor freed before the copy is done.
+    pub(crate) unsafe fn upload(
+        &self,
+        to: &Memory,
+        offset: usize,
+        from: &Pinned,
+        bytes: usize,
+    ) -> Result<(), GpuError> {
+        assert!(bytes <= from.bytes, "{bytes} bytes of {}", from.bytes);
+        if bytes == 0 {
             return Ok(());
         }
-        let to = to.part(offset, bytes.len());
-        // SAFETY: both ranges exist; from memory that is not pinned the driver has copied when it returns.
+        let to = to.part(offset, bytes);
+        // SAFETY: both ranges exist; the caller keeps the host's as it is.
         self.call("cuMemcpyHtoDAsync", |api| unsafe {
-            (api.copy_to_device)(to, bytes.as_ptr().cast(), bytes.len(), self.stream.0)
+            (api.copy_to_device)(to, from.start, bytes, self.stream.0)
         })
     }
 

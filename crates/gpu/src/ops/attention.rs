@@ -176,7 +176,7 @@ impl Gpu {
         let frequencies = rotary.frequencies.iter().flat_map(|f| f.to_le_bytes());
         let bytes: Vec<u8> = frequencies.chain(rotary.axes.iter().copied()).collect();
         let buffer = Arc::new(self.take(bytes.len())?);
-        self.driver.upload(buffer.memory(), 0, &bytes)?;
+        self.uploads.send(buffer.memory(), 0, &bytes)?;
         *last = Some((rotary.clone(), Arc::clone(&buffer)));
         Ok(buffer)
     }

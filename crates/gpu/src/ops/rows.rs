@@ -129,7 +129,7 @@ impl Gpu {
             .iter()
             .flat_map(|value| value.to_le_bytes())
             .collect();
-        self.driver.upload(out.values.memory(), 0, &bytes)?;
+        self.uploads.send(out.values.memory(), 0, &bytes)?;
         Ok(out)
     }
 }

@@ -120,11 +120,36 @@ fn pinned_memory_is_plain_memory() {
     assert!(pinned.bytes().iter().all(|byte| *byte == 0));
     pinned.bytes()[999] = 7;
     let device = driver.allocate(1000).unwrap();
-    driver.upload(&device, 0, pinned.bytes()).unwrap();
+    // SAFETY: the copy is waited for at once.
+    unsafe { driver.upload(&device, 0, &pinned, 1000).unwrap() };
     driver.synchronise().unwrap();
     let mut back = vec![0; 1000];
     driver.download(&device, 0, &mut back).unwrap();
     assert_eq!(back, pinned.bytes());
+}
+
+#[test]
+fn uploads_have_read_their_bytes_when_they_return() {
+    let Some(gpu) = gpu() else { return };
+    // More than the ring has slots, and pieces of all slots.
+    let sizes = [1, 999, 64, 3 << 20, 7, 300 << 10, 5, 5, 5, 5, 5, 5, 5, 5, 5];
+    let device = gpu.driver().allocate(4 << 20).unwrap();
+    let (mut bytes, mut expected) = (vec![0; 4 << 20], Vec::new());
+    for (index, size) in sizes.into_iter().enumerate() {
+        for (place, byte) in bytes[..size].iter_mut().enumerate() {
+            *byte = (place / 1000 + place + index * 37) as u8;
+        }
+        gpu.uploads
+            .send(&device, expected.len(), &bytes[..size])
+            .unwrap();
+        expected.extend_from_slice(&bytes[..size]);
+        bytes[..size].fill(0xee);
+    }
+    drop(bytes);
+    let mut found = vec![0; expected.len()];
+    gpu.driver().download(&device, 0, &mut found).unwrap();
+    let different = found.iter().zip(&expected).position(|(f, e)| f != e);
+    assert_eq!(different, None, "the first byte that is another");
 }
 
 /// Errors of work that is recorded.
