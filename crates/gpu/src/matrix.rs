@@ -140,13 +140,13 @@ fn too_large(stored: &StoredMatrix) -> OpError {
 impl Gpu {
     pub(crate) fn matrix(&self, stored: &StoredMatrix) -> Result<Matrix, OpError> {
         let layout = Layout::new(stored).ok_or_else(|| too_large(stored))?;
-        let memory = self.driver.allocate(layout.bytes)?;
+        let memory = self.pool.allocate(layout.bytes)?;
         self.bring(stored, &layout, &memory, 0)?;
         Ok(Matrix { layout, memory })
     }
 
     pub(crate) fn vector(&self, values: &[f32]) -> Result<Vector, OpError> {
-        let memory = self.driver.allocate(size_of_val(values))?;
+        let memory = self.pool.allocate(size_of_val(values))?;
         let bytes: Vec<u8> = values
             .iter()
             .flat_map(|value| value.to_le_bytes())
@@ -181,7 +181,7 @@ impl Gpu {
         let all = bytes
             .checked_mul(count)
             .ok_or_else(|| too_large(&first.gate))?;
-        let memory = self.driver.allocate(all)?;
+        let memory = self.pool.allocate(all)?;
         for (index, expert) in stored.experts.iter().enumerate() {
             if layouts(expert)? != [gate, up, down] {
                 let found = format!("{} unlike the first", expert.gate.name);

@@ -68,12 +68,14 @@ impl PagesAndStates {
             layout.page_tokens,
         ])?;
         let page = product(&[rows, strides.0 + strides.1])?;
-        let pages = gpu.driver.allocate(product(&[page, layout.pages])?)?;
+        // Loading weights left its stages there, which no step uses.
+        gpu.pool.clear();
+        let pages = gpu.pool.allocate(product(&[page, layout.pages])?)?;
         let state = product(&[layout.states, layout.state_bytes()])?;
-        let states = gpu.driver.allocate(state)?;
+        let states = gpu.pool.allocate(state)?;
         gpu.driver.clear(&states, 0, state)?;
         let held = gpu
-            .driver
+            .pool
             .allocate(product(&[layout.states, layout.held_bytes()])?)?;
         let none = vec![vec![0; layout.states]; layout.delta_layers];
         Ok(Self {

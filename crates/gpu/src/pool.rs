@@ -1,10 +1,11 @@
 //! Memory for activations, used again and again: a step makes the same tensors as the step before it.
+//! Memory for all else is allocated here too, so that it can have what the pool keeps.
 //!
 //! Work is done in the order in which it is asked for, so memory may be used again as soon as its tensor is
 //! dropped on the host, though the device may not have come so far.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::driver::{Address, Driver, Memory};
 use crate::error::GpuError;
@@ -32,23 +33,36 @@ impl Pool {
     /// At least so many bytes, of any contents.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Result<Buffer, GpuError> {
         let size = size_of_class(bytes);
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = free.get_mut(&size).and_then(Vec::pop);
+        let kept = self.free().get_mut(&size).and_then(Vec::pop);
         let memory = match kept {
             Some(memory) => memory,
-            None => match self.driver.allocate(size) {
-                Err(GpuError::OutOfMemory { .. }) => {
-                    // What other sizes keep may be enough.
-                    free.clear();
-                    self.driver.allocate(size)?
-                }
-                made => made?,
-            },
+            None => self.allocate(size)?,
         };
         Ok(Buffer {
             pool: Arc::clone(self),
             memory: Some(memory),
         })
+    }
+
+    /// Memory that does not come back to the pool, of any contents.
+    pub(crate) fn allocate(&self, bytes: usize) -> Result<Memory, GpuError> {
+        match self.driver.allocate(bytes) {
+            Err(GpuError::OutOfMemory { .. }) => {
+                // What the pool keeps may be enough.
+                self.clear();
+                self.driver.allocate(bytes)
+            }
+            made => made,
+        }
+    }
+
+    /// Gives back to the driver what is not in use.
+    pub(crate) fn clear(&self) {
+        self.free().clear();
+    }
+
+    fn free(&self) -> MutexGuard<'_, HashMap<usize, Vec<Memory>>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -73,11 +87,7 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(memory) = self.memory.take() {
-            let mut free = self
-                .pool
-                .free
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut free = self.pool.free();
             free.entry(memory.bytes()).or_default().push(memory);
         }
     }

@@ -76,7 +76,8 @@ impl Drop for Pinned {
 }
 
 impl Driver {
-    /// Memory whose contents are anything.
+    /// Memory whose contents are anything. [`Pool::allocate`](crate::pool::Pool::allocate) is for all but
+    /// the pool: it gives back what is kept unused.
     pub(crate) fn allocate(self: &Arc<Self>, bytes: usize) -> Result<Memory, GpuError> {
         const OUT_OF_MEMORY: i32 = 2;
         let bytes = bytes.max(1);

@@ -19,7 +19,7 @@ const TYPES: [DType; 5] = [
     DType::Q4_0,
 ];
 
-fn layout(shape: AttentionShape, dtype: DType, page_tokens: usize) -> MemoryLayout {
+pub(super) fn layout(shape: AttentionShape, dtype: DType, page_tokens: usize) -> MemoryLayout {
     MemoryLayout {
         attention_layers: 2,
         attention: shape,

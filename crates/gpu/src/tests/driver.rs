@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tensor::{OpError, Ops};
+use formats::DType;
+use tensor::{AttentionShape, OpError, Ops};
 
-use super::{Random, assert_same, gpu, read, standin_options, upload};
+use super::{Random, assert_same, attention, gpu, read, standin_options, upload};
 use crate::{Driver, Event, Gpu, GpuError, Graph, Options};
 
 #[test]
@@ -68,6 +69,32 @@ fn memory_that_runs_out_is_an_error() {
     // What the pool kept is given back where another size needs it.
     assert!(gpu.tensor(total / 32, 6).is_ok());
     drop(kept);
+}
+
+#[test]
+fn weights_and_pages_get_what_the_pool_keeps() {
+    const LITTLE: usize = 16 << 20;
+    let Some(gpu) = gpu() else { return };
+    let free = || gpu.driver().memory().unwrap().0;
+    let fill = || {
+        let mut kept = Vec::new();
+        while free() > LITTLE {
+            kept.push(gpu.take(free() / 4 * 3).unwrap());
+        }
+    };
+    fill();
+    assert!(free() <= LITTLE, "dropped tensors stay in the pool");
+    drop(gpu.load_vector(vec![0.0; LITTLE / 2]).unwrap());
+    fill();
+    let shape = AttentionShape {
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 32,
+    };
+    let layout = attention::layout(shape, DType::F16, 16);
+    let memory = gpu.new_memory(&layout).unwrap();
+    assert!(free() > LITTLE, "nothing is kept of loading weights");
+    drop(memory);
 }
 
 #[test]
