@@ -9,7 +9,7 @@ use crate::args;
 use crate::batch::BatchCache;
 use crate::driver::{Address, Driver};
 use crate::error::GpuError;
-use crate::kernels::{Kernels, PROGRAMS};
+use crate::kernels::Kernels;
 use crate::pool::{Buffer, Pool};
 use crate::tensor_on_device::{Activations, Codes};
 use crate::uploads::Uploads;
@@ -77,10 +77,7 @@ impl Gpu {
 
     /// What decides how it rounds: on devices of equal names, equal models give equal bits.
     pub fn numerics(&self) -> String {
-        let arch = self.driver.device().arch();
-        let hashes = PROGRAMS.iter().map(|program| program.hash(&arch, &[]));
-        let hash = hashes.fold(0u64, |all, hash| all.rotate_left(7) ^ hash);
-        format!("gpu {arch} {hash:016x}")
+        format!("gpu {}", self.kernels.numerics())
     }
 
     /// Makes sure that kernels can be had, before anything depends on it.

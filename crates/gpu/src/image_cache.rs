@@ -1,11 +1,31 @@
 //! Compiled programs, kept in files.
 //!
 //! The driver takes an image without its length and would read on past the end of one that was cut short.
-//! So a file begins with its image's length and hash, and is not used unless both are right.
+//! So a file begins with its image's length and hash, and is not used unless both are right. What one
+//! version of the compiler made is in one folder.
 
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+const FOLDER: &str = "nvrtc-";
+
+/// The name of the folder for what this version of the compiler made.
+pub(crate) fn folder_of((major, minor): (i32, i32)) -> String {
+    format!("{FOLDER}{major}.{minor}")
+}
+
+/// The newest version of the compiler that there is a folder of.
+pub(crate) fn newest(cache: &Path) -> Option<(i32, i32)> {
+    let entries = std::fs::read_dir(cache).ok()?.flatten();
+    let version = |name: &str| {
+        let (major, minor) = name.strip_prefix(FOLDER)?.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    entries
+        .filter_map(|entry| version(entry.file_name().to_str()?))
+        .max()
+}
 
 /// The image in a file, if it is there and whole.
 pub(crate) fn read(path: &Path) -> Option<Vec<u8>> {

@@ -12,7 +12,7 @@ use crate::driver::{Driver, Handle};
 use crate::error::GpuError;
 use crate::formats_on_device;
 use crate::image_cache::{self, hash_of};
-use crate::nvrtc::{Compiled, Nvrtc};
+use crate::nvrtc::{Compiled, Nvrtc, fixed_options};
 
 /// The most registers a kernel may use.
 #[derive(Debug, Clone, Copy)]
@@ -169,12 +169,12 @@ impl Program {
         nvrtc.compile(self.name, self.source, &headers, arch, options)
     }
 
-    /// A number that changes with everything it is compiled from.
+    /// A number that changes with everything it is compiled from, but for the compiler.
     pub fn hash(&self, arch: &str, options: &[String]) -> u64 {
-        let books = formats_on_device::header();
+        let (books, fixed) = (formats_on_device::header(), fixed_options(arch));
         let texts = HEADERS.iter().flat_map(|(name, text)| [*name, *text]);
-        let rest = [self.source, &books, arch];
-        let all = texts.chain(rest).chain(options.iter().map(String::as_str));
+        let options = fixed.iter().chain(options).map(String::as_str);
+        let all = texts.chain([self.source, &books]).chain(options);
         hash_of(all.flat_map(|text| text.bytes().chain([0])))
     }
 }
@@ -193,6 +193,8 @@ struct State {
     /// Bit n: the storage type of number n is in use.
     formats: u64,
     nvrtc: Option<Nvrtc>,
+    /// Of the compiler whose images are used: never of two, for what they round may differ.
+    version: Option<(i32, i32)>,
     /// By program and types.
     modules: HashMap<(&'static str, u64), Handle>,
     /// By kernel and types.
@@ -264,24 +266,54 @@ impl Kernels {
         if program.by_format {
             options.push(format!("--define-macro=FORMATS={formats:#x}ull"));
         }
+        let version = self.version(state)?;
         let hash = program.hash(&arch, &options);
         let file = format!("{}-{arch}-{hash:016x}.cubin", program.name);
-        let path = self.cache.as_ref().map(|folder| folder.join(file));
+        let path = self.cache.as_ref();
+        let path = path.map(|cache| cache.join(image_cache::folder_of(version)).join(file));
         let kept = path.as_ref().and_then(|path| image_cache::read(path));
         // The driver may refuse what another version of it took.
         if let Some(Ok(module)) = kept.map(|image| self.driver.load_module(&image)) {
             return Ok(module);
         }
-        let nvrtc = match &mut state.nvrtc {
-            Some(nvrtc) => nvrtc,
-            none => none.insert(Nvrtc::open(self.compiler.as_deref())?),
-        };
-        let image = program.compile(nvrtc, &arch, &options)?.cubin;
+        let image = program.compile(self.nvrtc(state)?, &arch, &options)?.cubin;
         let module = self.driver.load_module(&image)?;
         if let Some(path) = path {
             // A cache that cannot be written costs time at the next start and nothing else.
             let _ = image_cache::write(&path, &image);
         }
         Ok(module)
+    }
+
+    fn nvrtc<'a>(&self, state: &'a mut State) -> Result<&'a Nvrtc, GpuError> {
+        match &mut state.nvrtc {
+            Some(nvrtc) => Ok(nvrtc),
+            none => Ok(none.insert(Nvrtc::open(self.compiler.as_deref())?)),
+        }
+    }
+
+    /// The version of the compiler; without one, the newest whose images are kept.
+    fn version(&self, state: &mut State) -> Result<(i32, i32), GpuError> {
+        if let Some(version) = state.version {
+            return Ok(version);
+        }
+        let version = match self.nvrtc(state) {
+            Ok(nvrtc) => nvrtc.version(),
+            Err(error) => {
+                let kept = self.cache.as_deref().and_then(image_cache::newest);
+                kept.ok_or(error)?
+            }
+        };
+        Ok(*state.version.insert(version))
+    }
+
+    /// What decides how kernels round: the device's architecture, sources, options and the compiler.
+    pub(crate) fn numerics(&self) -> String {
+        let arch = self.driver.device().arch();
+        let hashes = PROGRAMS.iter().map(|program| program.hash(&arch, &[]));
+        let hash = hashes.fold(0u64, |all, hash| all.rotate_left(7) ^ hash);
+        // Without a compiler and images nothing is computed.
+        let (major, minor) = self.version(&mut self.state()).unwrap_or_default();
+        format!("{arch} nvrtc {major}.{minor} {hash:016x}")
     }
 }

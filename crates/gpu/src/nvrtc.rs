@@ -93,13 +93,8 @@ impl Nvrtc {
         let (source_text, program_name) = (text(source), text(name));
         let texts: Vec<CString> = headers.iter().map(|header| text(header.1)).collect();
         let names: Vec<CString> = headers.iter().map(|header| text(header.0)).collect();
-        // Nothing is fused that the source does not fuse: bits do not depend on what is inlined where.
-        let common = [
-            format!("--gpu-architecture={arch}"),
-            "--fmad=false".into(),
-            "--std=c++17".into(),
-        ];
-        let options: Vec<CString> = common
+        let fixed = fixed_options(arch);
+        let options: Vec<CString> = fixed
             .iter()
             .chain(options)
             .map(|option| text(option))
@@ -148,6 +143,16 @@ impl Nvrtc {
             Ok(Compiled { cubin, log })
         }
     }
+}
+
+/// What every program is compiled with.
+pub(crate) fn fixed_options(arch: &str) -> [String; 3] {
+    [
+        format!("--gpu-architecture={arch}"),
+        // Nothing is fused that the source does not fuse: bits do not depend on what is inlined where.
+        "--fmad=false".into(),
+        "--std=c++17".into(),
+    ]
 }
 
 struct Program<'a> {

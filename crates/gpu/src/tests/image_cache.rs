@@ -76,3 +76,40 @@ fn damaged_and_refused_images_are_compiled_again() {
     assert_eq!(files_of(&folder), files, "nothing is left of writing");
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[test]
+fn images_and_numerics_are_of_one_compiler_and_its_options() {
+    let Some(_alone) = gpu() else { return };
+    let Some(options) = standin_options() else {
+        return;
+    };
+    let folder = build_folder().join(format!("versions-{}", std::process::id()));
+    let options = Options {
+        cache: Some(folder.clone()),
+        ..options
+    };
+    let without = Options {
+        compiler: Some("/nowhere/libnvrtc.so".into()),
+        ..options.clone()
+    };
+    let gpu = Gpu::open(options.clone()).unwrap();
+    let numerics = gpu.numerics();
+    assert!(numerics.contains("nvrtc 13.0"), "{numerics}");
+    assert!(
+        !Gpu::open(without.clone())
+            .unwrap()
+            .numerics()
+            .contains("13")
+    );
+    gpu.prepare().unwrap();
+    assert_eq!(Gpu::open(without.clone()).unwrap().numerics(), numerics);
+    // Images of another compiler are not those of this one.
+    std::fs::rename(folder.join("nvrtc-13.0"), folder.join("nvrtc-12.9")).unwrap();
+    let older = Gpu::open(without).unwrap();
+    older.prepare().unwrap();
+    assert_eq!(older.numerics(), numerics.replace("13.0", "12.9"));
+    Gpu::open(options).unwrap().prepare().unwrap();
+    assert_eq!(files_of(&folder).len(), 2);
+    assert_eq!(image_cache::newest(&folder), Some((13, 0)));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
