@@ -33,6 +33,20 @@ pub enum GpuError {
         /// How many there are.
         count: usize,
     },
+    /// The device is older than the kernels can be compiled for.
+    #[error(
+        "{name} has compute capability {}.{}, and kernels need {}.{} or later (Turing and what came after \
+         it); choose another GPU, or the CPU",
+        capability.0, capability.1, needed.0, needed.1
+    )]
+    TooOld {
+        /// As the driver calls it.
+        name: String,
+        /// What it can do.
+        capability: (u32, u32),
+        /// What it would have to.
+        needed: (u32, u32),
+    },
     /// The driver refused a call.
     #[error("{call} failed: {reason} (error {code})")]
     Call {
@@ -56,7 +70,7 @@ pub enum GpuError {
     },
     /// There is nothing to compile kernels with.
     #[error(
-        "the GPU's kernels cannot be compiled: NVRTC was not found ({searched}); install it, for example \
+        "the GPU's kernels cannot be compiled: no NVRTC of CUDA 12.4 or later was found ({searched}); install it, for example \
          with `pip install nvidia-cuda-nvrtc`, or name the library in TIDEMILL_NVRTC. Until then the model \
          runs on the CPU only"
     )]

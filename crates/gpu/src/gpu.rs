@@ -52,10 +52,11 @@ impl Gpu {
     /// Opens a device.
     ///
     /// # Errors
-    /// If there is no driver or no such device. A missing compiler shows when a kernel is first needed,
+    /// If there is no driver or no such device, or the device is too old. A missing compiler shows when a kernel is first needed,
     /// unless [`Gpu::prepare`] is asked before.
     pub fn open(options: Options) -> Result<Self, GpuError> {
         let driver = Driver::open(options.driver.as_deref(), options.ordinal)?;
+        driver.device().check()?;
         Ok(Self {
             pool: Pool::new(Arc::clone(&driver)),
             uploads: Arc::new(Uploads::new(Arc::clone(&driver))),

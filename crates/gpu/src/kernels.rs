@@ -288,7 +288,11 @@ impl Kernels {
     fn nvrtc<'a>(&self, state: &'a mut State) -> Result<&'a Nvrtc, GpuError> {
         match &mut state.nvrtc {
             Some(nvrtc) => Ok(nvrtc),
-            none => Ok(none.insert(Nvrtc::open(self.compiler.as_deref())?)),
+            none => {
+                let driver_version = self.driver.device().driver_version;
+                let nvrtc = Nvrtc::open_for(self.compiler.as_deref(), driver_version)?;
+                Ok(none.insert(nvrtc))
+            }
         }
     }
 

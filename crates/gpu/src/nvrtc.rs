@@ -43,32 +43,64 @@ pub struct Nvrtc {
 }
 
 impl Nvrtc {
-    /// Opens the compiler at `path`, or the first that is found: the path in `TIDEMILL_NVRTC`, the library
-    /// path, CUDA's folder, Python's packages.
+    /// Opens the compiler at `path`, or the one at `TIDEMILL_NVRTC`, or the newest of those on the library
+    /// path, in CUDA's folder and in Python's packages.
     ///
     /// # Errors
     /// If there is none.
     pub fn open(path: Option<&Path>) -> Result<Self, GpuError> {
-        let candidates = path.map_or_else(candidates, |path| vec![path.to_owned()]);
-        for path in &candidates {
-            let builtins = open_builtins(path);
-            // SAFETY: NVRTC may be opened at any time; what its initialisers do is its maker's affair.
-            let Ok(library) = (unsafe { Library::new(path) }) else {
-                continue;
-            };
-            let api = Api::of(library)?;
-            let mut version = (0, 0);
-            // SAFETY: both places outlive the call.
-            unsafe { (api.version)(&raw mut version.0, &raw mut version.1) };
-            return Ok(Self {
-                api,
-                version,
-                _builtins: builtins,
-            });
-        }
-        let names = candidates.iter().map(|path| path.display().to_string());
-        Err(GpuError::NoCompiler {
-            searched: names.collect::<Vec<_>>().join(", "),
+        Self::find(path, None)
+    }
+
+    /// As [`Nvrtc::open`], but before the newest come those whose images a driver of this CUDA version
+    /// ([`Device::driver_version`](crate::Device::driver_version)) takes.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn open_for(path: Option<&Path>, driver_version: u32) -> Result<Self, GpuError> {
+        Self::find(path, Some(driver_version))
+    }
+
+    fn find(path: Option<&Path>, driver_version: Option<u32>) -> Result<Self, GpuError> {
+        let (named, others) = match path {
+            Some(path) => (vec![path.to_owned()], Vec::new()),
+            None => {
+                let named = std::env::var_os("TIDEMILL_NVRTC").map(PathBuf::from);
+                (named.into_iter().collect(), candidates())
+            }
+        };
+        Self::best(&named, driver_version)
+            .or_else(|| Self::best(&others, driver_version))
+            .ok_or_else(|| {
+                let names = named
+                    .iter()
+                    .chain(&others)
+                    .map(|path| path.display().to_string());
+                GpuError::NoCompiler {
+                    searched: names.collect::<Vec<_>>().join(", "),
+                }
+            })
+    }
+
+    /// The best of those that can be used, the first of equals.
+    pub(crate) fn best(paths: &[PathBuf], driver_version: Option<u32>) -> Option<Self> {
+        let usable = paths.iter().rev().filter_map(|path| Self::open_at(path));
+        usable.max_by_key(|nvrtc| rank(nvrtc.version, driver_version))
+    }
+
+    /// The library at `path`, if it is one and has all functions.
+    fn open_at(path: &Path) -> Option<Self> {
+        let builtins = open_builtins(path);
+        // SAFETY: NVRTC may be opened at any time; what its initialisers do is its maker's affair.
+        let library = unsafe { Library::new(path) }.ok()?;
+        let api = Api::of(library).ok()?;
+        let mut version = (0, 0);
+        // SAFETY: both places outlive the call.
+        let code = unsafe { (api.version)(&raw mut version.0, &raw mut version.1) };
+        (code == 0).then_some(Self {
+            api,
+            version,
+            _builtins: builtins,
         })
     }
 
@@ -145,6 +177,13 @@ impl Nvrtc {
     }
 }
 
+/// How well a version of the compiler goes with a driver, which refuses images of a later major version
+/// of CUDA than its own.
+pub(crate) fn rank(version: (i32, i32), driver_version: Option<u32>) -> (bool, (i32, i32)) {
+    let newest_major = driver_version.map_or(i32::MAX, |version| (version / 1000) as i32);
+    (version.0 <= newest_major, version)
+}
+
 /// What every program is compiled with.
 pub(crate) fn fixed_options(arch: &str) -> [String; 3] {
     [
@@ -206,18 +245,16 @@ fn open_builtins(compiler: &Path) -> Option<Library> {
     unsafe { Library::new(path) }.ok()
 }
 
-/// Where the compiler may be, likeliest first.
+/// Where the compiler may be.
 fn candidates() -> Vec<PathBuf> {
     const NAMES: [&str; 3] = ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"];
-    let mut found = Vec::new();
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    found.extend(variable("TIDEMILL_NVRTC"));
     if cfg!(windows) {
-        found.push("nvrtc64_130_0.dll".into());
-        found.push("nvrtc64_120_0.dll".into());
-        return found;
+        return ["nvrtc64_130_0.dll", "nvrtc64_120_0.dll"]
+            .map(PathBuf::from)
+            .into();
     }
-    found.extend(NAMES.map(PathBuf::from));
+    let mut found = Vec::from(NAMES.map(PathBuf::from));
     let cuda = ["CUDA_PATH", "CUDA_HOME"]
         .into_iter()
         .filter_map(variable)

@@ -27,6 +27,20 @@ impl Device {
         format!("sm_{}{}", self.capability.0, self.capability.1)
     }
 
+    /// An error if kernels cannot run on it.
+    pub(crate) fn check(&self) -> Result<(), GpuError> {
+        // From there on there are matrix units for bytes.
+        const NEEDED: (u32, u32) = (7, 5);
+        if self.capability >= NEEDED {
+            return Ok(());
+        }
+        Err(GpuError::TooOld {
+            name: self.name.clone(),
+            capability: self.capability,
+            needed: NEEDED,
+        })
+    }
+
     /// The driver's number for a device, and what it is.
     pub(super) fn find(api: &Api, ordinal: usize) -> Result<(i32, Self), GpuError> {
         const MULTIPROCESSORS: i32 = 16;

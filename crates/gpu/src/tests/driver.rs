@@ -7,7 +7,7 @@ use formats::DType;
 use tensor::{AttentionShape, OpError, Ops};
 
 use super::{Random, assert_same, attention, gpu, read, standin_options, upload};
-use crate::{Driver, Event, Gpu, GpuError, Graph, Options};
+use crate::{Device, Driver, Event, Gpu, GpuError, Graph, Nvrtc, Options, nvrtc};
 
 #[test]
 fn without_a_driver_there_is_a_message() {
@@ -53,6 +53,50 @@ fn without_a_compiler_there_is_a_message() {
         })
     ));
     drop(alone);
+}
+
+#[test]
+fn a_library_that_is_no_compiler_does_not_end_the_search() {
+    let Some(_alone) = gpu() else { return };
+    let Some(compiler) = standin_options().and_then(|options| options.compiler) else {
+        return;
+    };
+    let others = ["/nowhere/libnvrtc.so".into(), "libm.so.6".into()];
+    assert!(Nvrtc::best(&others, None).is_none());
+    let [first, second] = others;
+    let nvrtc = Nvrtc::best(&[first, second, compiler], None).unwrap();
+    assert_eq!(nvrtc.version(), (13, 0));
+}
+
+#[test]
+fn the_newest_compiler_that_the_driver_goes_with_is_taken() {
+    let versions = [(12, 4), (13, 0), (12, 9), (13, 1), (12, 8)];
+    let best = |driver| {
+        let all = versions.into_iter();
+        all.max_by_key(|version| nvrtc::rank(*version, driver))
+    };
+    assert_eq!(best(Some(12_080)), Some((12, 9)));
+    assert_eq!(best(Some(13_000)), Some((13, 1)));
+    assert_eq!(best(None), Some((13, 1)));
+    assert_eq!(best(Some(11_040)), Some((13, 1)), "the driver says why not");
+}
+
+#[test]
+fn devices_that_are_too_old_are_refused() {
+    let device = |capability| Device {
+        name: "a GPU".into(),
+        capability,
+        multiprocessors: 1,
+        memory_bytes: 1,
+        driver_version: 12_040,
+    };
+    assert!(device((7, 5)).check().is_ok() && device((12, 0)).check().is_ok());
+    for old in [(6, 1), (7, 0), (7, 2)] {
+        let error = device(old).check().unwrap_err();
+        assert!(matches!(error, GpuError::TooOld { .. }));
+        let text = error.to_string();
+        assert!(text.contains("7.5") && text.contains("CPU"), "{text}");
+    }
 }
 
 #[test]
