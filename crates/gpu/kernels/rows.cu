@@ -1,4 +1,4 @@
-// Rows of tensors: looked up, chosen, joined, added, searched.
+// Rows of tensors: looked up, chosen, joined, added.
 #include "formats.cuh"
 
 #define ROW_THREADS 256
@@ -100,41 +100,4 @@ struct AddArgs {
 KERNEL_OF(ROW_THREADS, 4, add, AddArgs args) {
     u64 row = static_cast<u64>(blockIdx.x) * args.cols;
     for (int i = threadIdx.x; i < args.cols; i += ROW_THREADS) args.x[row + i] += args.addend[row + i];
-}
-
-struct ArgmaxArgs {
-    const float* x;  // [rows, cols]
-    int* out;        // [rows]: the column of the largest value, the first of equals
-    int cols;
-};
-
-struct Best {
-    float values[ROW_THREADS];
-    int columns[ROW_THREADS];
-};
-
-// A block a row. Columns without a number lose to all others.
-KERNEL_OF(ROW_THREADS, 4, argmax, ArgmaxArgs args) {
-    SHARED(Best, shared);
-    const float* row = args.x + static_cast<u64>(blockIdx.x) * args.cols;
-    float best = -INFINITY;
-    int column = args.cols;
-    for (int i = threadIdx.x; i < args.cols; i += ROW_THREADS) {
-        if (row[i] > best || (row[i] == best && i < column)) best = row[i], column = i;
-    }
-    shared.values[threadIdx.x] = best;
-    shared.columns[threadIdx.x] = column;
-    for (int half = ROW_THREADS / 2; half > 0; half /= 2) {
-        sync_block();
-        if (static_cast<int>(threadIdx.x) < half) {
-            float other = shared.values[threadIdx.x + half];
-            int there = shared.columns[threadIdx.x + half];
-            float mine = shared.values[threadIdx.x];
-            if (other > mine || (other == mine && there < shared.columns[threadIdx.x])) {
-                shared.values[threadIdx.x] = other;
-                shared.columns[threadIdx.x] = there;
-            }
-        }
-    }
-    if (threadIdx.x == 0) args.out[blockIdx.x] = smaller(shared.columns[0], args.cols - 1);
 }

@@ -81,7 +81,6 @@ pub const PROGRAMS: &[Program] = &[
             budget("select_rows", 40),
             budget("concat", 64),
             budget("add", 40),
-            budget("argmax", 40),
         ],
     },
     Program {

@@ -1,4 +1,4 @@
-//! Rows looked up, chosen, joined, searched, brought to the host.
+//! Rows looked up, chosen, joined, added, brought to the host.
 
 use tensor::reference::shape_error;
 use tensor::{OpError, Tensor};
@@ -81,29 +81,6 @@ impl Gpu {
         };
         // SAFETY: both have these rows and columns.
         unsafe { self.launch("add", [x.rows, 1, 1], ROW_THREADS, &args) }
-    }
-
-    /// Per row the column of the largest value, the first of equals: four bytes a row come to the host
-    /// instead of all logits.
-    ///
-    /// # Errors
-    /// If there are no columns, or the device fails.
-    pub fn argmax(&self, x: &Activations) -> Result<Vec<u32>, OpError> {
-        if x.cols == 0 {
-            return shape_error("argmax", "columns", "none");
-        }
-        let out = self.take(x.rows * size_of::<u32>())?;
-        let args = args::Argmax {
-            x: x.values.address(),
-            out: out.address(),
-            cols: x.cols as i32,
-        };
-        // SAFETY: there is a number of output for each row.
-        unsafe { self.launch("argmax", [x.rows, 1, 1], ROW_THREADS, &args)? };
-        let mut bytes = vec![0; x.rows * size_of::<u32>()];
-        self.driver.download(out.memory(), 0, &mut bytes)?;
-        let numbers = bytes.as_chunks::<4>().0.iter();
-        Ok(numbers.map(|bytes| u32::from_le_bytes(*bytes)).collect())
     }
 
     pub(super) fn to_host(&self, x: &Activations) -> Result<Tensor, OpError> {

@@ -1,7 +1,7 @@
-//! Rows looked up, chosen, joined, searched.
+//! Rows looked up, chosen, joined.
 
 use formats::DType;
-use tensor::{Ops, Reference, Tensor, quant};
+use tensor::{Ops, Reference, quant};
 
 use super::{Random, assert_close, assert_same, gpu, is_refused, read, upload};
 
@@ -63,28 +63,4 @@ fn rows_are_chosen_and_joined() {
         read(&*gpu, found).data(),
         reference.concat(&left, &right).unwrap().data(),
     );
-}
-
-#[test]
-fn the_first_of_the_largest_is_found() {
-    let Some(gpu) = gpu() else { return };
-    let mut random = Random::new(8);
-    for cols in [1, 31, 700] {
-        let mut x = random.tensor(4, cols);
-        // Equal ones, far apart.
-        x.row_mut(1).fill(-3.0);
-        x.row_mut(2)[cols - 1] = 9.0;
-        x.row_mut(2)[cols / 3] = 9.0;
-        x.row_mut(3)[0] = f32::NAN;
-        let best = |row: &[f32]| {
-            let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            row.iter().position(|value| *value == largest)
-        };
-        let found = gpu.argmax(&upload(&*gpu, &x)).unwrap();
-        for (row, found) in found.iter().enumerate() {
-            let expected = best(x.row(row)).unwrap_or(cols - 1);
-            assert_eq!(*found as usize, expected, "row {row} of {cols}");
-        }
-    }
-    assert!(is_refused(gpu.argmax(&upload(&*gpu, &Tensor::zeros(2, 0)))));
 }
