@@ -7,7 +7,7 @@ use crate::error::GpuError;
 
 /// Recorded work, ready to run.
 ///
-/// It holds addresses: memory that it uses must live, and stay where it is, as long as it is launched.
+/// It holds addresses, not memory: who launches it keeps that memory.
 pub struct Graph {
     driver: Arc<Driver>,
     ready: Handle,
@@ -46,7 +46,8 @@ fn record<E: From<GpuError>>(
 }
 
 impl Graph {
-    /// Records what `work` asks of the driver, without doing it.
+    /// Records what `work` asks of the driver, without doing it. Work that uploads, downloads or waits
+    /// cannot be recorded: what it brings is of this time, not of a launch's.
     ///
     /// # Errors
     /// Those of `work`, and if the driver cannot record it.
@@ -86,10 +87,15 @@ impl Graph {
 
     /// Asks for the recorded work.
     ///
+    /// # Safety
+    /// All that the work reads and writes is still what it was when it was recorded: no tensor, weight or
+    /// page memory of it was dropped, those that were made while recording included, since the pool gives
+    /// a dropped tensor's memory to the next.
+    ///
     /// # Errors
     /// If the driver fails.
-    pub fn launch(&self) -> Result<(), GpuError> {
-        // SAFETY: the graph is ready, and its memory lives, as its maker promised.
+    pub unsafe fn launch(&self) -> Result<(), GpuError> {
+        // SAFETY: the graph is ready; the caller keeps its memory.
         self.driver.call("cuGraphLaunch", |api| unsafe {
             (api.launch_graph)(self.ready.0, self.driver.stream.0)
         })
