@@ -6,9 +6,9 @@
 use std::ffi::{OsStr, OsString};
 
 /// Options that no command could mean otherwise.
-const EVERYWHERE: [&str; 14] = [
+const EVERYWHERE: [&str; 16] = [
     "-ub", "-np", "-ctk", "-ctv", "-md", "-hf", "-hff", "-hft", "-fit", "-fitt", "-ngl", "-ncmoe",
-    "-cmoe", "-ot",
+    "-cmoe", "-ot", "-dev", "-ts",
 ];
 /// Those of `bench`; elsewhere `-pg` would be a prompt.
 const IN_BENCH: [&str; 2] = ["-pg", "-npl"];

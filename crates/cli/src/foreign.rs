@@ -23,7 +23,7 @@ pub(crate) struct Foreign {
     pub(crate) why: &'static str,
 }
 
-const NO_GPU: &str = "one GPU at most computes, with --backend gpu";
+const NO_GPU: &str = "GPUs share a model by layers, with --backend gpu";
 const IMAGES: &str = "images cannot be read yet";
 const THREADS: &str = "prompts are read by as many threads as answers are made (--threads)";
 const MEASURED: &str = "is decided by what is measured";
@@ -31,7 +31,7 @@ const ALWAYS: &str = "templates are always used";
 const NEVER_SHIFTS: &str = "contexts are never shifted";
 const HAS_IT: &str = "it is so already";
 
-const FOREIGN: [Foreign; 25] = [
+const FOREIGN: [Foreign; 23] = [
     foreign(&["threads-batch", "tb"], Takes::Value, THREADS),
     foreign(
         &["flash-attn", "fa"],
@@ -39,9 +39,7 @@ const FOREIGN: [Foreign; 25] = [
         "attention has one form",
     ),
     foreign(&["fit-ctx", "fitc"], Takes::Value, NO_GPU),
-    foreign(&["device", "dev"], Takes::Value, NO_GPU),
     foreign(&["split-mode", "sm"], Takes::Value, NO_GPU),
-    foreign(&["tensor-split", "ts"], Takes::Value, NO_GPU),
     foreign(&["main-gpu", "mg"], Takes::Value, NO_GPU),
     foreign(&["no-kv-offload", "nkvo"], Takes::Nothing, NO_GPU),
     foreign(
@@ -174,8 +172,8 @@ mod tests {
                 .collect();
             assert_eq!(found.join(" "), expected);
         };
-        check("t serve -dev cuda0 -c 5", "t serve -c 5");
-        check("t serve --device=cuda0 -c 5", "t serve -c 5");
+        check("t serve -mg 1 -c 5", "t serve -c 5");
+        check("t serve --main-gpu=1 -c 5", "t serve -c 5");
         check("t serve -fa -c 5", "t serve -c 5");
         check("t serve -fa on --jinja --slots -c 5", "t serve -c 5");
         check("t run -p x -- -mg 9", "t run -p x -- -mg 9");

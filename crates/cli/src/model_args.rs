@@ -72,8 +72,8 @@ impl LoadArgs {
 pub(crate) enum Backend {
     /// The SIMD kernels of this machine.
     Cpu,
-    /// An NVIDIA GPU, with the CPU for what it has no room for. Its kernels were tested on a CPU, never yet on
-    /// a GPU.
+    /// NVIDIA GPUs, with the CPU for what they have no room for. Their kernels were tested on a CPU, never yet
+    /// on a GPU.
     Gpu,
     /// Plain loops: slow, and what all else is judged by.
     Reference,
@@ -173,7 +173,7 @@ enum Kind {
     Reference,
     Cpu(cpu::Cpu, Arc<cpu::Pool>),
     /// With the processor beside it.
-    Gpu(gpu::Gpu, cpu::Cpu, Arc<cpu::Pool>),
+    Gpu(Vec<gpu::Gpu>, cpu::Cpu, Arc<cpu::Pool>),
 }
 
 impl Device {
@@ -198,7 +198,8 @@ impl Device {
             }
             Backend::Gpu => {
                 let pool = pool();
-                Kind::Gpu(nvidia::open()?, cpu::Cpu::new(Arc::clone(&pool))?, pool)
+                let gpus = nvidia::open(placement.devices())?;
+                Kind::Gpu(gpus, cpu::Cpu::new(Arc::clone(&pool))?, pool)
             }
         };
         Ok(Self {
@@ -227,8 +228,8 @@ impl Device {
                 opened.bring_into_memory(self.load.options(), pool, used)?;
                 BackendChoice::Cpu(cpu.clone())
             }
-            Kind::Gpu(gpu, cpu, pool) => {
-                let devices = (gpu.clone(), cpu.clone());
+            Kind::Gpu(gpus, cpu, pool) => {
+                let devices = (gpus.clone(), cpu.clone());
                 let choice =
                     self.placement
                         .place(devices, opened, (settings, steps), self.load.fit)?;

@@ -1,20 +1,35 @@
-//! The GPU that models compute on, where one is asked for.
+//! The GPUs that models compute on, where they are asked for.
 
 use std::path::PathBuf;
 
 use gpu::{Gpu, GpuError, Options};
 
-/// Opens the first GPU, and makes sure that its kernels can be had before a model is loaded.
+/// Opens the GPUs of these numbers, or all if there are none, and makes sure that their kernels can be had
+/// before a model is loaded.
 ///
 /// # Errors
-/// If there is no driver or GPU, or nothing to compile kernels with.
-pub(crate) fn open() -> Result<Gpu, GpuError> {
-    let gpu = Gpu::open(Options {
-        cache: kernels(),
-        ..Options::default()
-    })?;
-    gpu.prepare()?;
-    Ok(gpu)
+/// If there is no driver, or not such a GPU, or nothing to compile kernels with.
+pub(crate) fn open(numbers: &[usize]) -> Result<Vec<Gpu>, GpuError> {
+    let open = |ordinal| {
+        let gpu = Gpu::open(Options {
+            ordinal,
+            cache: kernels(),
+            ..Options::default()
+        })?;
+        gpu.prepare()?;
+        Ok(gpu)
+    };
+    if !numbers.is_empty() {
+        return numbers.iter().copied().map(open).collect();
+    }
+    let mut gpus = vec![open(0)?];
+    loop {
+        match open(gpus.len()) {
+            Ok(gpu) => gpus.push(gpu),
+            Err(GpuError::NoDevice { .. }) => return Ok(gpus),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Where compiled kernels are kept: they are made again where the folder is lost.

@@ -1,4 +1,4 @@
-//! Which parts of a model go to the GPU, and which stay in RAM: as planned, or as flags say.
+//! Which parts of a model go to which GPU, and which stay in RAM: as planned, or as flags say.
 
 use anyhow::Context;
 use clap::Args;
@@ -32,17 +32,24 @@ pub(crate) struct PlacementArgs {
     #[arg(long, alias = "cmoe", conflicts_with = "n_cpu_moe")]
     cpu_moe: bool,
     /// With --backend gpu: where tensors go that a regular expression finds, such as
-    /// `blk\.[0-9]\.ffn_.*_exps=CPU`; the first that finds one counts. A layer's experts stay together, and
+    /// `blk\.[0-9]\.ffn_.*_exps=CPU`, to the CPU or a GPU by its number (GPU1); the first that finds one counts. A layer's experts stay together, and
     /// so does the rest of it [short: -ot].
-    #[arg(long, value_name = "REGEX=CPU|GPU", alias = "ot", value_delimiter = ',', value_parser = rule)]
+    #[arg(long, value_name = "REGEX=PLACE", alias = "ot", value_delimiter = ',', value_parser = rule)]
     override_tensor: Vec<Rule>,
     /// With --backend gpu: tokens of a step from which on experts in RAM are copied to the GPU instead of
     /// computed by the CPU; `auto` by what is planned, `off` for never.
     #[arg(long, value_name = "N", default_value = "auto", value_parser = rows)]
     stream_experts: Rows,
-    /// With --backend gpu: what is left free of its memory, in MiB or with a unit.
+    /// With --backend gpu: what is left free of each one's memory, in MiB or with a unit.
     #[arg(long, value_name = "SIZE", default_value = "1024", value_parser = size::bytes)]
     vram_target: u64,
+    /// With --backend gpu: which GPUs, by their numbers, such as 0,1 (default: all) [short: -dev].
+    #[arg(long, value_name = "NUMBERS", alias = "dev", value_delimiter = ',', value_parser = number)]
+    device: Vec<usize>,
+    /// With --backend gpu and layers counted by -ngl: how many of them each GPU gets, as shares such as 3,1
+    /// (default: by their free memory) [short: -ts].
+    #[arg(long, value_name = "SHARES", alias = "ts", value_delimiter = ',', value_parser = share)]
+    tensor_split: Vec<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,14 +101,35 @@ fn rows(text: &str) -> Result<Rows, String> {
     }
 }
 
+/// A GPU's number, as such or as others write it: 1, GPU1, CUDA1.
+fn number(text: &str) -> Result<usize, String> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower
+        .strip_prefix("cuda")
+        .or_else(|| lower.strip_prefix("gpu"));
+    let digits = digits.unwrap_or(&lower);
+    digits
+        .parse()
+        .map_err(|_| format!("{text} is no GPU; expected a number, such as 0 or GPU0"))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok();
+    let share = share.filter(|share: &f64| share.is_finite() && *share >= 0.0);
+    share.ok_or_else(|| "expected a number from 0 on".to_owned())
+}
+
 fn rule(text: &str) -> Result<Rule, String> {
     let Some((names, place)) = text.rsplit_once('=') else {
-        return Err("expected a regular expression, `=` and CPU or GPU".to_owned());
+        return Err("expected a regular expression, `=` and CPU or a GPU".to_owned());
     };
     let device = match place.to_ascii_lowercase().as_str() {
         "cpu" | "ram" => Device::Ram,
-        "gpu" | "gpu0" | "cuda0" => Device::Gpu(0),
-        _ => return Err(format!("{place} is no place; expected CPU or GPU")),
+        "gpu" => Device::Gpu(0),
+        _ => match number(place) {
+            Ok(number) => Device::Gpu(number),
+            Err(_) => return Err(format!("{place} is no place; expected CPU or a GPU")),
+        },
     };
     let names = Regex::new(names).map_err(|error| error.to_string())?;
     Ok(Rule { names, device })
@@ -115,6 +143,8 @@ impl PlacementArgs {
             ("--n-cpu-moe", self.n_cpu_moe.is_some()),
             ("--cpu-moe", self.cpu_moe),
             ("--override-tensor", !self.override_tensor.is_empty()),
+            ("--device", !self.device.is_empty()),
+            ("--tensor-split", !self.tensor_split.is_empty()),
         ];
         for (name, _) in given.iter().filter(|(_, is_given)| *is_given) {
             output::note(&format!(
@@ -130,20 +160,20 @@ impl PlacementArgs {
     /// If it does not fit, or flags fit no model of this kind.
     pub(crate) fn place(
         &self,
-        (gpu, host): (gpu::Gpu, cpu::Cpu),
+        (gpus, host): (Vec<gpu::Gpu>, cpu::Cpu),
         opened: &OpenedModel,
         wanted: (&EngineSettings, Steps),
         fit: FitArgs,
     ) -> anyhow::Result<OnGpu> {
-        let machine = machine_with(&gpu, host.threads())?;
+        let machine = machine_with(&gpus, host.threads())?;
         let (placement, stream_from) = self.find(&machine, opened, wanted, fit)?;
         if placement.layers_on_gpus() == 0 {
             output::note(
-                "note: every layer is in RAM, so that the GPU has little to do; --backend cpu needs none",
+                "note: every layer is in RAM, so that GPUs have little to do; --backend cpu needs none",
             );
         }
         tracing::info!(
-            "{} of {} layers on the GPU, {} of them without their experts; experts are copied there from {} \
+            "{} of {} layers on GPUs, {} of them without their experts; experts are copied there from {} \
              tokens on",
             placement.layers_on_gpus(),
             placement.layers.len(),
@@ -151,14 +181,19 @@ impl PlacementArgs {
             stream_from.map_or_else(|| "no".to_owned(), |rows| rows.to_string()),
         );
         Ok(OnGpu {
-            gpu,
+            gpus,
             host,
             placement: Some(placement),
             stream_from,
         })
     }
 
-    /// The same for a machine with one GPU, and from how many rows of a step on experts are copied to it.
+    /// Which GPUs are to compute; none for all.
+    pub(crate) fn devices(&self) -> &[usize] {
+        &self.device
+    }
+
+    /// The same for any machine with GPUs, and from how many rows of a step on experts are copied to it.
     fn find(
         &self,
         machine: &Machine,
@@ -173,7 +208,7 @@ impl PlacementArgs {
             vram_reserve: self.vram_target,
             ..fit.wish(settings, steps)
         };
-        let asked = self.asked(opened, &anatomy)?;
+        let asked = self.asked(opened, &anatomy, machine)?;
         let fitting = |anatomy: &Anatomy, wish: &Wish| match &asked {
             Some(placement) => {
                 let mut wish = wish.clone();
@@ -234,6 +269,7 @@ impl PlacementArgs {
             && self.n_cpu_moe.is_none()
             && !self.cpu_moe
             && self.override_tensor.is_empty()
+            && self.tensor_split.is_empty()
     }
 
     /// The fastest placement that fits.
@@ -258,7 +294,12 @@ impl PlacementArgs {
     }
 
     /// What flags say, if they say anything.
-    fn asked(&self, opened: &OpenedModel, anatomy: &Anatomy) -> anyhow::Result<Option<Placement>> {
+    fn asked(
+        &self,
+        opened: &OpenedModel,
+        anatomy: &Anatomy,
+        machine: &Machine,
+    ) -> anyhow::Result<Option<Placement>> {
         if self.is_auto() {
             return Ok(None);
         }
@@ -273,7 +314,12 @@ impl PlacementArgs {
             }
             Layers::Last(layers) => (count + 1).saturating_sub(layers),
         };
-        let mut placement = Placement::all_on(Device::Gpu(0), count);
+        let split = self.split(machine, count - first.min(count))?;
+        let last = split.last().copied().unwrap_or(Device::Gpu(0));
+        let mut placement = Placement::all_on(last, count);
+        for (place, &device) in placement.layers[first.min(count)..].iter_mut().zip(&split) {
+            (place.rest, place.experts) = (device, device);
+        }
         // A token reads one row of it, if it is not the head too.
         if !anatomy.is_tied() {
             placement.embedding = Device::Ram;
@@ -294,47 +340,85 @@ impl PlacementArgs {
         for name in opened.tensor_names() {
             let mut rules = self.override_tensor.iter();
             let found = rules.find(|rule| rule.names.is_match(name));
+            if let Some(Device::Gpu(gpu)) = found.map(|rule| rule.device)
+                && gpu >= machine.gpus.len()
+            {
+                let count = machine.gpus.len();
+                let why = format!("--override-tensor names GPU {gpu}, and {count} are used");
+                return Err(Failure::Usage(why).into());
+            }
             if let (Some(rule), Some(part)) = (found, place_of(name, config)) {
                 move_to(&mut placement, part, rule.device);
             }
         }
-        // Who routes on the host computes there.
+        // Who routes computes, unless the experts are in RAM.
         for (index, place) in placement.layers.iter_mut().enumerate() {
-            if place.rest == Device::Ram && place.experts != Device::Ram {
-                output::note(&format!(
-                    "note: the experts of layer {index} go to RAM, as the rest of it does"
-                ));
-                place.experts = Device::Ram;
+            if place.experts != place.rest && place.experts != Device::Ram {
+                if !self.override_tensor.is_empty() {
+                    output::note(&format!(
+                        "note: the experts of layer {index} go where the rest of it does"
+                    ));
+                }
+                place.experts = place.rest;
             }
         }
         Ok(Some(placement))
     }
+
+    /// The GPU of each of the last `layers` layers, in order.
+    fn split(&self, machine: &Machine, layers: usize) -> anyhow::Result<Vec<Device>> {
+        let gpus = machine.gpus.len();
+        let shares: Vec<f64> = match self.tensor_split.as_slice() {
+            [] => machine.gpus.iter().map(|gpu| gpu.free as f64).collect(),
+            shares if shares.len() == gpus && shares.iter().sum::<f64>() > 0.0 => shares.to_vec(),
+            shares => {
+                let why = format!(
+                    "--tensor-split has {} shares for {gpus} GPUs; give one for each, of which not all are 0",
+                    shares.len()
+                );
+                return Err(Failure::Usage(why).into());
+            }
+        };
+        let all: f64 = shares.iter().sum();
+        let of_layer = |layer: usize| {
+            let middle = (layer as f64 + 0.5) / layers as f64 * all;
+            let mut before = 0.0;
+            let gpu = shares.iter().position(|share| {
+                before += share;
+                middle < before
+            });
+            Device::Gpu(gpu.unwrap_or(gpus.saturating_sub(1)))
+        };
+        Ok((0..layers).map(of_layer).collect())
+    }
 }
 
-/// This machine with a GPU, as far as it matters for where a model goes.
-fn machine_with(gpu: &gpu::Gpu, threads: usize) -> anyhow::Result<Machine> {
-    let (free, total) = gpu.driver().memory()?;
-    let name = &gpu.driver().device().name;
-    let known = gpus::find(name).map(|known| known.gpu(name));
-    let gpu = Gpu {
-        total: total as u64,
-        // The driver has what it takes already, and plans count it.
-        free: free as u64 + GPU_CONTEXT_BYTES,
-        ..known.unwrap_or_else(|| gpus::usual(name))
+/// This machine with these GPUs, as far as it matters for where a model goes.
+fn machine_with(gpus: &[gpu::Gpu], threads: usize) -> anyhow::Result<Machine> {
+    let described = |gpu: &gpu::Gpu| -> anyhow::Result<Gpu> {
+        let (free, total) = gpu.driver().memory()?;
+        let name = &gpu.driver().device().name;
+        let known = gpus::find(name).map(|known| known.gpu(name));
+        Ok(Gpu {
+            total: total as u64,
+            // The driver has what it takes already, and plans count it.
+            free: free as u64 + GPU_CONTEXT_BYTES,
+            ..known.unwrap_or_else(|| gpus::usual(name))
+        })
     };
-    let memory = Ram::look();
+    let ram = Ram::look();
     // A system that does not tell is trusted to have enough.
     let unknown = u64::MAX / 2;
     let host = Host {
         name: String::new(),
         threads,
-        total: memory.as_ref().map_or(unknown, Ram::total),
-        free: memory.as_ref().map_or(unknown, |memory| memory.free),
+        total: ram.as_ref().map_or(unknown, Ram::total),
+        free: ram.as_ref().map_or(unknown, |ram| ram.free),
         bandwidth: machine::read_bandwidth(threads)?,
         macs: machine::peak_macs(threads),
     };
     Ok(Machine {
-        gpus: vec![gpu],
+        gpus: gpus.iter().map(described).collect::<Result<_, _>>()?,
         host,
     })
 }
@@ -372,13 +456,15 @@ mod tests {
         fit: FitArgs,
     }
 
-    fn machine(vram: u64) -> Machine {
+    /// With GPUs of so much memory.
+    fn machine(vram: &[u64]) -> Machine {
+        let gpu = |&vram: &u64| Gpu {
+            total: vram,
+            free: vram,
+            ..gpus::usual("a GPU")
+        };
         Machine {
-            gpus: vec![Gpu {
-                total: vram,
-                free: vram,
-                ..gpus::usual("a GPU")
-            }],
+            gpus: vram.iter().map(gpu).collect(),
             host: Host {
                 name: "a CPU".to_owned(),
                 threads: 8,
@@ -391,7 +477,7 @@ mod tests {
     }
 
     /// The placement of the model inside the program, which has four layers.
-    fn placed(flags: &str, vram: u64) -> Result<(Placement, Option<usize>), String> {
+    fn placed(flags: &str, vram: &[u64]) -> Result<(Placement, Option<usize>), String> {
         let args = std::iter::once("t").chain(flags.split_whitespace());
         let flags = Flags::try_parse_from(args).map_err(|error| error.to_string())?;
         let opened = crate::embedded::open().unwrap();
@@ -405,12 +491,15 @@ mod tests {
         found.map_err(|error| format!("{error:#}"))
     }
 
-    /// Of each layer: G where it is on the GPU, g with its experts in RAM, r in RAM.
-    fn letters(flags: &str) -> String {
-        let (placement, _) = placed(flags, 8 << 30).unwrap();
+    /// Of each layer: G where it is on the first GPU, H on the second, small with its experts in RAM, r in
+    /// RAM.
+    fn letters(flags: &str, vram: &[u64]) -> String {
+        let (placement, _) = placed(flags, vram).unwrap();
         let letter = |place: &LayerPlace| match (place.rest, place.experts) {
             (Device::Gpu(0), Device::Gpu(0)) => 'G',
             (Device::Gpu(0), Device::Ram) => 'g',
+            (Device::Gpu(1), Device::Gpu(1)) => 'H',
+            (Device::Gpu(1), Device::Ram) => 'h',
             (Device::Ram, Device::Ram) => 'r',
             places => panic!("{places:?}"),
         };
@@ -432,10 +521,38 @@ mod tests {
             ("--ot blk\\.3\\.=GPU,.*=CPU", "rrrG"),
             ("--cpu-moe --ot blk\\.0\\.ffn_.*_exps=CUDA0", "Gggg"),
         ] {
-            assert_eq!(letters(flags), expected, "{flags}");
+            assert_eq!(letters(flags, &[8 << 30]), expected, "{flags}");
         }
-        let (ends, _) = placed("--ot token_embd=CPU,^output=CPU", 8 << 30).unwrap();
+        let (ends, _) = placed("--ot token_embd=CPU,^output=CPU", &[8 << 30]).unwrap();
         assert_eq!((ends.embedding, ends.head), (Device::Ram, Device::Ram));
+    }
+
+    #[test]
+    fn layers_are_shared_out_over_gpus() {
+        let two = [6 << 30, 2 << 30];
+        for (flags, expected) in [
+            ("--ngl all", "GGGH"),
+            ("--ngl all --ts 1,1", "GGHH"),
+            ("--ngl 3 --ts 1,1", "rrGH"),
+            ("--ngl all --ts 0,1 --n-cpu-moe 2", "hhHH"),
+            ("--ts 1,3", "GHHH"),
+            // The first rule that finds a tensor counts.
+            ("--ngl all --ot blk\\.0\\.=GPU1,exps=CPU", "Hggh"),
+        ] {
+            assert_eq!(letters(flags, &two), expected, "{flags}");
+        }
+        // What is planned fills the first.
+        assert_eq!(letters("", &two), "GGGG");
+        for (flags, says) in [
+            ("--ts 1,2,3", "3 shares for 2 GPUs"),
+            ("--ts 0,0", "not all are 0"),
+            ("--ts=-1,2", "from 0 on"),
+            ("--ot exps=GPU2", "GPU 2, and 2 are used"),
+            ("--dev vulkan", "is no GPU"),
+        ] {
+            let error = placed(flags, &two).unwrap_err();
+            assert!(error.contains(says), "{flags}: {error}");
+        }
     }
 
     #[test]
@@ -443,13 +560,13 @@ mod tests {
         for (flags, says) in [
             ("--ngl many", "a number, all or auto"),
             ("--ngl 0", "--backend cpu"),
-            ("--ot exps", "CPU or GPU"),
+            ("--ot exps", "CPU or a GPU"),
             ("--ot exps=Vulkan0", "Vulkan0 is no place"),
             ("--ot (=CPU", "unclosed group"),
             ("--stream-experts 0", "above 0"),
             ("--cpu-moe --n-cpu-moe 2", "cannot be used with"),
         ] {
-            let error = placed(flags, 8 << 30).unwrap_err();
+            let error = placed(flags, &[8 << 30]).unwrap_err();
             assert!(error.contains(says), "{flags}: {error}");
         }
     }
@@ -457,13 +574,13 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_before_it_is_loaded() {
         // With nothing else said, what does not fit stays in RAM.
-        let (small, _) = placed("--vram-target 0", 465 << 20).unwrap();
+        let (small, _) = placed("--vram-target 0", &[465 << 20]).unwrap();
         assert!(small.layers_on_gpus() < 4, "{small:?}");
-        let error = placed("--ngl all --vram-target 0", 465 << 20).unwrap_err();
+        let error = placed("--ngl all --vram-target 0", &[465 << 20]).unwrap_err();
         for part in ["does not fit where", "of GPU 0", "-ngl auto"] {
             assert!(error.contains(part), "{part}: {error}");
         }
-        assert!(placed("--ngl all --fit off", 1 << 20).is_ok());
+        assert!(placed("--ngl all --fit off", &[1 << 20]).is_ok());
     }
 
     #[test]
@@ -474,7 +591,7 @@ mod tests {
         for flags in ["t", "t --cpu-moe", "t --fit off"] {
             let Flags { placement, fit } = Flags::parse_from(flags.split(' '));
             let wanted = (&settings, Steps::default());
-            let error = placement.find(&machine(8 << 30), &opened, wanted, fit);
+            let error = placement.find(&machine(&[8 << 30]), &opened, wanted, fit);
             let error = error.unwrap_err().to_string();
             assert!(
                 error.contains("-ctk and -ctv the same type"),
@@ -485,7 +602,7 @@ mod tests {
 
     #[test]
     fn experts_are_copied_where_that_is_faster() {
-        let from = |flags: &str| placed(flags, 8 << 30).unwrap().1;
+        let from = |flags: &str| placed(flags, &[8 << 30]).unwrap().1;
         assert_eq!(from("--cpu-moe --stream-experts 100"), Some(100));
         assert_eq!(from("--cpu-moe --stream-experts off"), None);
         assert_eq!(from("--ngl all"), None, "there are none to copy");

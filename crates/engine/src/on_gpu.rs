@@ -1,21 +1,22 @@
-//! A GPU with the processor beside it, and which of them has which part of a model.
+//! GPUs with the processor beside them, and which of them has which part of a model.
 
 use cpu::Cpu;
 use gpu::Gpu;
 use hybrid::{Hybrid, Place, Places};
 use model::weights::Part;
 use model::{Config, LayerKind};
+use tensor::OpError;
 
 use crate::plan::{Device, Placement};
 
-/// A GPU, with the processor beside it for what is not on it.
+/// GPUs, with the processor beside them for what is not on them.
 #[derive(Debug, Clone)]
 pub struct OnGpu {
-    /// The device.
-    pub gpu: Gpu,
+    /// The devices, at least one, as the placement numbers them.
+    pub gpus: Vec<Gpu>,
     /// What computes with weights in RAM.
     pub host: Cpu,
-    /// Where each part goes; `None` for all of it on the GPU.
+    /// Where each part goes; `None` for all of it on the first GPU.
     pub placement: Option<Placement>,
     /// Rows of a step from which on the experts of a layer that lie in RAM are copied to the GPU instead of
     /// computed by the processor; `None` for never. The GPU needs room for those of one layer.
@@ -25,20 +26,31 @@ pub struct OnGpu {
 impl OnGpu {
     /// What decides how it rounds.
     pub(crate) fn numerics(&self) -> String {
-        let gpu = self.gpu.numerics();
+        let gpus: Vec<String> = self.gpus.iter().map(Gpu::numerics).collect();
         match &self.placement {
-            None => gpu,
+            None => gpus.join(", "),
             Some(placement) => format!(
-                "{gpu}, {}, {placement:?}, {:?}",
+                "{gpus:?}, {}, {placement:?}, {:?}",
                 self.host.numerics(),
                 self.stream_from
             ),
         }
     }
 
-    /// The backend for a model of these sizes, which loads each part to its place, with the processor as
-    /// `host`.
-    pub(crate) fn backend(&self, config: &Config, host: Cpu) -> Hybrid<Gpu, Cpu> {
+    /// The backend for a model of these sizes, with the processor as `host`.
+    ///
+    /// # Errors
+    /// If a part is to go to a GPU that there is not.
+    pub(crate) fn backend(&self, config: &Config, host: Cpu) -> Result<Hybrid<Gpu, Cpu>, OpError> {
+        let count = self.gpus.len();
+        let devices = self.placement.as_ref().map(Placement::devices);
+        let is_missing = |device: &Device| matches!(device, Device::Gpu(gpu) if *gpu >= count);
+        let missing = devices.unwrap_or_default().into_iter().find(is_missing);
+        if let Some(device) = missing.or((count == 0).then_some(Device::Gpu(0))) {
+            return Err(OpError::Memory(format!(
+                "a part of the model is to go to {device:?}, and there are {count} GPUs"
+            )));
+        }
         let layers = (0..).zip(&config.layers);
         let of_kind = |wanted: LayerKind| {
             layers
@@ -52,13 +64,14 @@ impl OnGpu {
             attention: of_kind(LayerKind::Attention).chain(of_drafts).collect(),
             delta: of_kind(LayerKind::Delta).collect(),
         };
-        Hybrid::new(self.gpu.clone(), host, places, self.stream_from)
+        let gpus = self.gpus.clone();
+        Ok(Hybrid::new(gpus, host, places, self.stream_from))
     }
 
     /// Where a part goes.
     pub(crate) fn place(&self, part: Part) -> Place {
         let Some(placement) = &self.placement else {
-            return Place::Accelerator;
+            return Place::Accelerator(0);
         };
         let layer = |layer: usize| placement.layers.get(layer);
         let device = match part {
@@ -73,7 +86,9 @@ impl OnGpu {
         };
         match device {
             Some(Device::Ram) => Place::Host,
-            _ => Place::Accelerator,
+            Some(Device::Gpu(number)) => Place::Accelerator(number),
+            // Nothing that is loaded stays in the file.
+            Some(Device::Nowhere) | None => Place::Accelerator(0),
         }
     }
 }

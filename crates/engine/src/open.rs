@@ -96,7 +96,7 @@ pub enum BackendChoice {
     Reference(Reference),
     /// The CPU with its SIMD kernels.
     Cpu(cpu::Cpu),
-    /// An NVIDIA GPU, with the CPU for what is in RAM.
+    /// NVIDIA GPUs, with the CPU for what is in RAM.
     Gpu(Box<OnGpu>),
 }
 
@@ -371,14 +371,18 @@ impl OpenedModel {
                 self.engine(cpu, weights, settings)
             }),
             BackendChoice::Gpu(choice) => self.with_copies(choice.host.clone(), |cpu| {
-                let here = choice.backend(&self.config, cpu);
-                let there = here.loading_to(Place::Host);
+                let backend = choice.backend(&self.config, cpu)?;
+                let host = backend.loading_to(Place::Host);
+                let gpus = 0..choice.gpus.len();
+                let gpus: Vec<_> = gpus
+                    .map(|number| backend.loading_to(Place::Accelerator(number)))
+                    .collect();
                 let place = |part| match choice.place(part) {
-                    Place::Accelerator => &here,
-                    Place::Host => &there,
+                    Place::Accelerator(number) => &gpus[number],
+                    Place::Host => &host,
                 };
                 let weights = self.weights()?.load(place, progress)?;
-                self.engine(here.clone(), weights, settings)
+                self.engine(backend, weights, settings)
             }),
         }
     }

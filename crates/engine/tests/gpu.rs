@@ -70,7 +70,7 @@ fn answer(engine: &mut Engine, prompt: &[u32], chunk: usize, len: usize) -> (Vec
 
 fn on(gpu: &Gpu, placement: Option<Placement>) -> OnGpu {
     OnGpu {
-        gpu: gpu.clone(),
+        gpus: vec![gpu.clone()],
         host: cpu::Cpu::new(Arc::new(cpu::Pool::new(1))).unwrap(),
         placement,
         stream_from: None,
@@ -101,6 +101,19 @@ fn placements(gpu: &Gpu, opened: &OpenedModel) -> Vec<(&'static str, OnGpu)> {
         ("embedding and heads in RAM", on(gpu, Some(ends))),
     ];
     if matches!(opened.config.feed_forward, FeedForwardKind::Experts { .. }) {
+        // The stand-in is both; what crosses between GPUs goes by way of the host.
+        let mut two = Placement::all_on(Device::Gpu(1), layers);
+        for (index, place) in two.layers.iter_mut().enumerate().take(layers / 2) {
+            place.rest = Device::Gpu(0);
+            place.experts = if index == 0 {
+                Device::Ram
+            } else {
+                Device::Gpu(0)
+            };
+        }
+        let mut over_two = on(gpu, Some(two));
+        over_two.gpus.push(gpu.clone());
+        all.push(("over two GPUs", over_two));
         all.extend([
             ("experts in RAM", experts_in_ram(gpu, opened, 1)),
             (

@@ -1,4 +1,4 @@
-//! Activations that are on one side, or on both.
+//! Activations that are on one side, or on several.
 
 use std::cell::OnceCell;
 
@@ -8,53 +8,70 @@ use crate::hybrid::{Hybrid, Place};
 
 /// Activations f32 `[rows, cols]`. A side that lacks them gets a copy when it needs them.
 pub struct Activations<A: Accelerator> {
-    accelerator: OnceCell<A::Tensor>,
+    /// One for each accelerator.
+    accelerators: Box<[OnceCell<A::Tensor>]>,
     host: OnceCell<Tensor>,
 }
 
 impl<A: Accelerator> Activations<A> {
-    pub(crate) fn on_accelerator(tensor: A::Tensor) -> Self {
-        Self {
-            accelerator: OnceCell::from(tensor),
-            host: OnceCell::new(),
-        }
-    }
-
-    pub(crate) fn on_host(tensor: Tensor) -> Self {
-        Self {
-            accelerator: OnceCell::new(),
-            host: OnceCell::from(tensor),
-        }
-    }
-
-    pub(crate) fn rows(&self, accelerator: &A) -> usize {
-        match (self.host.get(), self.accelerator.get()) {
-            (Some(tensor), _) => tensor.rows(),
-            (None, Some(tensor)) => accelerator.rows(tensor),
-            (None, None) => 0,
-        }
-    }
-
-    /// Where they can be used without a copy; on both sides, the accelerator.
+    /// Where they can be used without a copy: an accelerator, if one has them.
     pub(crate) fn place(&self) -> Place {
-        match self.accelerator.get() {
-            Some(_) => Place::Accelerator,
+        let mut accelerators = self.accelerators.iter();
+        match accelerators.position(|side| side.get().is_some()) {
+            Some(number) => Place::Accelerator(number),
             None => Place::Host,
         }
+    }
+
+    fn take(self) -> (Option<Tensor>, Option<(usize, A::Tensor)>) {
+        let sides = self.accelerators.into_iter().enumerate();
+        let mut sides = sides.filter_map(|(number, side)| Some((number, side.into_inner()?)));
+        (self.host.into_inner(), sides.next())
     }
 }
 
 impl<A: Accelerator, H: Host> Hybrid<A, H> {
-    /// For the accelerator to read.
-    pub(crate) fn here<'x>(&self, x: &'x Activations<A>) -> Result<&'x A::Tensor, OpError> {
-        if let Some(tensor) = x.accelerator.get() {
+    pub(crate) fn on_accelerator(&self, number: usize, tensor: A::Tensor) -> Activations<A> {
+        let mut tensor = Some(tensor);
+        let side = |index| match tensor.take_if(|_| index == number) {
+            Some(tensor) => OnceCell::from(tensor),
+            None => OnceCell::new(),
+        };
+        Activations {
+            accelerators: (0..self.accelerators.len()).map(side).collect(),
+            host: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn on_host(&self, tensor: Tensor) -> Activations<A> {
+        let none = (0..self.accelerators.len()).map(|_| OnceCell::new());
+        Activations {
+            accelerators: none.collect(),
+            host: OnceCell::from(tensor),
+        }
+    }
+
+    pub(crate) fn rows_of(&self, x: &Activations<A>) -> usize {
+        if let Some(tensor) = x.host.get() {
+            return tensor.rows();
+        }
+        let mut sides = self.accelerators.iter().zip(&x.accelerators);
+        let rows = sides.find_map(|(accelerator, side)| Some(accelerator.rows(side.get()?)));
+        rows.unwrap_or(0)
+    }
+
+    /// For an accelerator to read.
+    pub(crate) fn here<'x>(
+        &self,
+        number: usize,
+        x: &'x Activations<A>,
+    ) -> Result<&'x A::Tensor, OpError> {
+        let side = x.accelerators.get(number).ok_or_else(nowhere)?;
+        if let Some(tensor) = side.get() {
             return Ok(tensor);
         }
-        let tensor = match x.host.get() {
-            Some(tensor) => self.up(tensor.clone())?,
-            None => return Err(nowhere()),
-        };
-        Ok(x.accelerator.get_or_init(|| tensor))
+        let tensor = self.up(number, self.there(x)?.clone())?;
+        Ok(side.get_or_init(|| tensor))
     }
 
     /// For the host to read.
@@ -62,44 +79,56 @@ impl<A: Accelerator, H: Host> Hybrid<A, H> {
         if let Some(tensor) = x.host.get() {
             return Ok(tensor);
         }
-        let tensor = match x.accelerator.get() {
-            Some(tensor) => self.accelerator.download(tensor)?,
-            None => return Err(nowhere()),
-        };
+        let mut sides = self.accelerators.iter().zip(&x.accelerators);
+        let found = sides.find_map(|(accelerator, side)| Some((accelerator, side.get()?)));
+        let (accelerator, tensor) = found.ok_or_else(nowhere)?;
+        let tensor = accelerator.download(tensor)?;
         Ok(x.host.get_or_init(|| tensor))
     }
 
-    /// For the accelerator to change: what the host has of them is forgotten.
+    /// For an accelerator to change: what the others have of them is forgotten.
     pub(crate) fn to_change<'x>(
         &self,
+        number: usize,
         x: &'x mut Activations<A>,
     ) -> Result<&'x mut A::Tensor, OpError> {
-        self.here(x)?;
+        self.here(number, x)?;
         x.host = OnceCell::new();
-        x.accelerator.get_mut().ok_or_else(nowhere)
+        let others = x.accelerators.iter_mut().enumerate();
+        for (_, side) in others.filter(|(other, _)| *other != number) {
+            *side = OnceCell::new();
+        }
+        let side = x.accelerators.get_mut(number);
+        side.and_then(OnceCell::get_mut).ok_or_else(nowhere)
     }
 
-    /// For the accelerator alone.
-    pub(crate) fn taken_here(&self, x: Activations<A>) -> Result<A::Tensor, OpError> {
-        match (x.accelerator.into_inner(), x.host.into_inner()) {
-            (Some(tensor), _) => Ok(tensor),
-            (None, Some(tensor)) => self.up(tensor),
-            (None, None) => Err(nowhere()),
+    /// For an accelerator alone.
+    pub(crate) fn taken_here(
+        &self,
+        number: usize,
+        x: Activations<A>,
+    ) -> Result<A::Tensor, OpError> {
+        let mut x = x;
+        let side = x.accelerators.get_mut(number);
+        if let Some(tensor) = side.and_then(OnceCell::take) {
+            return Ok(tensor);
         }
+        self.up(number, self.taken_there(x)?)
     }
 
     /// For the host alone.
     pub(crate) fn taken_there(&self, x: Activations<A>) -> Result<Tensor, OpError> {
-        match (x.host.into_inner(), x.accelerator.into_inner()) {
+        match x.take() {
             (Some(tensor), _) => Ok(tensor),
-            (None, Some(tensor)) => self.accelerator.read(tensor),
+            (None, Some((number, tensor))) => self.accelerator(number)?.read(tensor),
             (None, None) => Err(nowhere()),
         }
     }
 
-    pub(crate) fn up(&self, tensor: Tensor) -> Result<A::Tensor, OpError> {
+    pub(crate) fn up(&self, number: usize, tensor: Tensor) -> Result<A::Tensor, OpError> {
         let (rows, cols) = (tensor.rows(), tensor.cols());
-        self.accelerator.upload(rows, cols, tensor.into_vec())
+        self.accelerator(number)?
+            .upload(rows, cols, tensor.into_vec())
     }
 }
 

@@ -1,12 +1,14 @@
-//! The backend: two devices, and what is where.
+//! The backend: its devices, and what is where.
 
 use std::sync::Arc;
+
+use tensor::OpError;
 
 /// Where weights or a layer's memory are, and what computes with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// The accelerator and its memory.
-    Accelerator,
+    /// An accelerator and its memory, by its number.
+    Accelerator(usize),
     /// The processor and RAM.
     Host,
 }
@@ -20,10 +22,10 @@ pub struct Places {
     pub delta: Vec<Place>,
 }
 
-/// The op contract on two devices. A clone is the same devices.
+/// The op contract on accelerators and a host. A clone is the same devices.
 #[derive(Debug, Clone)]
 pub struct Hybrid<A, H> {
-    pub(crate) accelerator: A,
+    pub(crate) accelerators: Arc<[A]>,
     pub(crate) host: H,
     pub(crate) places: Arc<Places>,
     /// Rows from which on a layer's experts are copied to the accelerator rather than computed by the host.
@@ -32,16 +34,20 @@ pub struct Hybrid<A, H> {
 }
 
 impl<A: Clone, H: Clone> Hybrid<A, H> {
-    /// Two devices with layers in these places. With at least `stream_from` rows in a step, experts that
-    /// lie on the host are copied to the accelerator, which needs room for those of one layer; `None` leaves
-    /// them to the host always.
-    pub fn new(accelerator: A, host: H, places: Places, stream_from: Option<usize>) -> Self {
+    /// Devices with layers in these places. With at least `stream_from` rows in a step, experts that lie on
+    /// the host are copied to the accelerator of their layer, which needs room for those of one; `None`
+    /// leaves them to the host always.
+    ///
+    /// # Panics
+    /// If there is no accelerator.
+    pub fn new(accelerators: Vec<A>, host: H, places: Places, stream_from: Option<usize>) -> Self {
+        assert!(!accelerators.is_empty(), "there is an accelerator");
         Self {
-            accelerator,
+            accelerators: accelerators.into(),
             host,
             places: Arc::new(places),
             stream_from: stream_from.unwrap_or(usize::MAX),
-            loads_to: Place::Accelerator,
+            loads_to: Place::Accelerator(0),
         }
     }
 
@@ -52,9 +58,15 @@ impl<A: Clone, H: Clone> Hybrid<A, H> {
             ..self.clone()
         }
     }
+}
 
-    /// The accelerator.
-    pub fn accelerator(&self) -> &A {
-        &self.accelerator
+impl<A, H> Hybrid<A, H> {
+    pub(crate) fn accelerator(&self, number: usize) -> Result<&A, OpError> {
+        let found = self.accelerators.get(number);
+        found.ok_or_else(|| OpError::Shape {
+            op: "hybrid",
+            expected: format!("one of {} accelerators", self.accelerators.len()),
+            found: format!("number {number}"),
+        })
     }
 }

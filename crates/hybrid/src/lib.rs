@@ -1,9 +1,9 @@
-//! The op contract on an accelerator and the host beside it: each computes with the weights that it has.
+//! The op contract on accelerators and the host beside them: each computes with the weights that it has.
 //!
 //! [`Hybrid`] is the backend. Weights go to the place that is named while they are loaded
 //! ([`Hybrid::loading_to`]); an operation with weights runs where they are, one of sequence memory where
-//! its layer's memory is, and activations are copied when they are needed on the other side. The residual
-//! stream is always the accelerator's.
+//! its layer's memory is, and activations are copied when they are needed elsewhere. The residual stream is
+//! an accelerator's: that of the last layer that has one.
 //!
 //! A layer whose experts alone are on the host works on both sides at once: the accelerator routes, then
 //! computes the shared expert while the host computes those that were chosen. Where many tokens come at a

@@ -7,7 +7,7 @@ use tensor::{
 
 use crate::activations::Activations;
 use crate::hybrid::{Hybrid, Place};
-use crate::memory::{Local, Memory, local, some};
+use crate::memory::{Memory, local};
 use crate::weights::{Experts, Matrix, Routing, Vector, apart, mlp, moe};
 
 type Moe<'a, A, H> = MoeWeights<&'a Matrix<A, H>, &'a Experts<A, H>>;
@@ -22,21 +22,27 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
 
     fn load_matrix(&self, stored: StoredMatrix) -> Result<Matrix<A, H>, OpError> {
         Ok(match self.loads_to {
-            Place::Accelerator => Matrix::Accelerator(self.accelerator.load_matrix(stored)?),
+            Place::Accelerator(number) => {
+                Matrix::Accelerator(number, self.accelerator(number)?.load_matrix(stored)?)
+            }
             Place::Host => Matrix::Host(self.host.load_matrix(stored)?),
         })
     }
 
     fn load_vector(&self, values: Vec<f32>) -> Result<Vector<A, H>, OpError> {
+        let accelerators = self.accelerators.iter();
+        let accelerators = accelerators.map(|accelerator| accelerator.load_vector(values.clone()));
         Ok(Vector {
-            accelerator: self.accelerator.load_vector(values.clone())?,
+            accelerators: accelerators.collect::<Result<_, _>>()?,
             host: self.host.load_vector(values)?,
         })
     }
 
     fn load_experts(&self, stored: StoredExperts) -> Result<Experts<A, H>, OpError> {
         Ok(match self.loads_to {
-            Place::Accelerator => Experts::Accelerator(self.accelerator.load_experts(stored)?),
+            Place::Accelerator(number) => {
+                Experts::Accelerator(number, self.accelerator(number)?.load_experts(stored)?)
+            }
             Place::Host => Experts::Host {
                 experts: self.host.load_experts(stored.clone())?,
                 stored,
@@ -46,10 +52,11 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
 
     fn embed(&self, table: &Matrix<A, H>, tokens: &[u32]) -> Result<Activations<A>, OpError> {
         Ok(match table {
-            Matrix::Accelerator(table) => {
-                Activations::on_accelerator(self.accelerator.embed(table, tokens)?)
+            Matrix::Accelerator(number, table) => {
+                let rows = self.accelerator(*number)?.embed(table, tokens)?;
+                self.on_accelerator(*number, rows)
             }
-            Matrix::Host(table) => Activations::on_host(self.host.embed(table, tokens)?),
+            Matrix::Host(table) => self.on_host(self.host.embed(table, tokens)?),
         })
     }
 
@@ -60,12 +67,17 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         weight: &Vector<A, H>,
         eps: f32,
     ) -> Result<Activations<A>, OpError> {
-        let addend = addend.map(|addend| self.here(addend)).transpose()?;
-        let x = self.to_change(x)?;
-        let normed = self
-            .accelerator
-            .add_norm(x, addend, &weight.accelerator, eps)?;
-        Ok(Activations::on_accelerator(normed))
+        // Layers follow each other on the accelerators: the stream goes on where the last one was.
+        let number = match (addend.map(Activations::place), x.place()) {
+            (Some(Place::Accelerator(number)), _) => number,
+            (_, Place::Accelerator(number)) => number,
+            (_, Place::Host) => 0,
+        };
+        let addend = addend.map(|addend| self.here(number, addend)).transpose()?;
+        let x = self.to_change(number, x)?;
+        let accelerator = self.accelerator(number)?;
+        let normed = accelerator.add_norm(x, addend, weight.here(number)?, eps)?;
+        Ok(self.on_accelerator(number, normed))
     }
 
     fn linear<const N: usize>(
@@ -74,32 +86,36 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         weights: [&Matrix<A, H>; N],
     ) -> Result<[Activations<A>; N], OpError> {
         // Those of a layer are in one place, and share their input.
-        if weights
-            .iter()
-            .all(|weight| weight.place() == Place::Accelerator)
-        {
-            let weights = each(weights, Matrix::here)?;
-            let outputs = self.accelerator.linear(self.here(x)?, weights)?;
-            return Ok(outputs.map(Activations::on_accelerator));
+        let place = weights.first().map_or(Place::Host, |weight| weight.place());
+        if weights.iter().any(|weight| weight.place() != place) {
+            return each(weights, |weight| {
+                let [output] = self.linear(x, [weight])?;
+                Ok(output)
+            });
         }
-        if weights.iter().all(|weight| weight.place() == Place::Host) {
-            let outputs = self
-                .host
-                .linear(self.there(x)?, each(weights, Matrix::there)?)?;
-            return Ok(outputs.map(Activations::on_host));
-        }
-        each(weights, |weight| {
-            let [output] = self.linear(x, [weight])?;
-            Ok(output)
+        Ok(match place {
+            Place::Accelerator(number) => {
+                let weights = each(weights, |weight| weight.here(number))?;
+                let accelerator = self.accelerator(number)?;
+                let outputs = accelerator.linear(self.here(number, x)?, weights)?;
+                outputs.map(|output| self.on_accelerator(number, output))
+            }
+            Place::Host => {
+                let weights = each(weights, Matrix::there)?;
+                let outputs = self.host.linear(self.there(x)?, weights)?;
+                outputs.map(|output| self.on_host(output))
+            }
         })
     }
 
     fn select_rows(&self, x: &Activations<A>, rows: &[usize]) -> Result<Activations<A>, OpError> {
         Ok(match x.place() {
-            Place::Accelerator => {
-                Activations::on_accelerator(self.accelerator.select_rows(self.here(x)?, rows)?)
+            Place::Accelerator(number) => {
+                let x = self.here(number, x)?;
+                let chosen = self.accelerator(number)?.select_rows(x, rows)?;
+                self.on_accelerator(number, chosen)
             }
-            Place::Host => Activations::on_host(self.host.select_rows(self.there(x)?, rows)?),
+            Place::Host => self.on_host(self.host.select_rows(self.there(x)?, rows)?),
         })
     }
 
@@ -108,10 +124,13 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         left: &Activations<A>,
         right: &Activations<A>,
     ) -> Result<Activations<A>, OpError> {
-        let joined = self
-            .accelerator
-            .concat(self.here(left)?, self.here(right)?)?;
-        Ok(Activations::on_accelerator(joined))
+        let number = match (left.place(), right.place()) {
+            (Place::Accelerator(number), _) | (_, Place::Accelerator(number)) => number,
+            (Place::Host, Place::Host) => 0,
+        };
+        let (left, right) = (self.here(number, left)?, self.here(number, right)?);
+        let joined = self.accelerator(number)?.concat(left, right)?;
+        Ok(self.on_accelerator(number, joined))
     }
 
     fn attention_inputs(
@@ -128,26 +147,27 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
     ) -> Result<(Activations<A>, Activations<A>), OpError> {
         let (query_norm, key_norm, eps) = norms;
         match local(&self.places.attention, layer)? {
-            Local::Accelerator(layer) => {
-                let (query, gate) = self.accelerator.attention_inputs(
-                    some(memory.accelerator.as_mut())?,
+            (Place::Accelerator(number), layer) => {
+                let norms = (query_norm.here(number)?, key_norm.here(number)?, eps);
+                let (query, gate) = self.accelerator(number)?.attention_inputs(
+                    memory.here_mut(number)?,
                     layer,
                     batch,
                     shape,
                     rotary,
-                    (&query_norm.accelerator, &key_norm.accelerator, eps),
-                    self.taken_here(query_gate)?,
-                    self.taken_here(key)?,
-                    self.taken_here(value)?,
+                    norms,
+                    self.taken_here(number, query_gate)?,
+                    self.taken_here(number, key)?,
+                    self.taken_here(number, value)?,
                 )?;
                 Ok((
-                    Activations::on_accelerator(query),
-                    Activations::on_accelerator(gate),
+                    self.on_accelerator(number, query),
+                    self.on_accelerator(number, gate),
                 ))
             }
-            Local::Host(layer) => {
+            (Place::Host, layer) => {
                 let (query, gate) = self.host.attention_inputs(
-                    some(memory.host.as_mut())?,
+                    memory.there_mut()?,
                     layer,
                     batch,
                     shape,
@@ -157,7 +177,7 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
                     self.taken_there(key)?,
                     self.taken_there(value)?,
                 )?;
-                Ok((Activations::on_host(query), Activations::on_host(gate)))
+                Ok((self.on_host(query), self.on_host(gate)))
             }
         }
     }
@@ -172,19 +192,21 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         gate: Activations<A>,
     ) -> Result<Activations<A>, OpError> {
         match local(&self.places.attention, layer)? {
-            Local::Accelerator(layer) => {
-                let memory = some(memory.accelerator.as_ref())?;
-                let (query, gate) = (self.taken_here(query)?, self.taken_here(gate)?);
-                self.accelerator
-                    .attention(memory, layer, batch, shape, query, gate)
-                    .map(Activations::on_accelerator)
+            (Place::Accelerator(number), layer) => {
+                let memory = memory.here(number)?;
+                let query = self.taken_here(number, query)?;
+                let gate = self.taken_here(number, gate)?;
+                let accelerator = self.accelerator(number)?;
+                let mixed = accelerator.attention(memory, layer, batch, shape, query, gate)?;
+                Ok(self.on_accelerator(number, mixed))
             }
-            Local::Host(layer) => {
-                let memory = some(memory.host.as_ref())?;
+            (Place::Host, layer) => {
+                let memory = memory.there()?;
                 let (query, gate) = (self.taken_there(query)?, self.taken_there(gate)?);
-                self.host
-                    .attention(memory, layer, batch, shape, query, gate)
-                    .map(Activations::on_host)
+                let mixed = self
+                    .host
+                    .attention(memory, layer, batch, shape, query, gate)?;
+                Ok(self.on_host(mixed))
             }
         }
     }
@@ -199,19 +221,20 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         input: Activations<A>,
     ) -> Result<Activations<A>, OpError> {
         match local(&self.places.delta, layer)? {
-            Local::Accelerator(layer) => {
-                let memory = some(memory.accelerator.as_mut())?;
-                let (weight, input) = (&weight.accelerator, self.taken_here(input)?);
-                self.accelerator
-                    .causal_conv(memory, layer, batch, shape, weight, input)
-                    .map(Activations::on_accelerator)
+            (Place::Accelerator(number), layer) => {
+                let memory = memory.here_mut(number)?;
+                let (weight, input) = (weight.here(number)?, self.taken_here(number, input)?);
+                let accelerator = self.accelerator(number)?;
+                let mixed = accelerator.causal_conv(memory, layer, batch, shape, weight, input)?;
+                Ok(self.on_accelerator(number, mixed))
             }
-            Local::Host(layer) => {
-                let memory = some(memory.host.as_mut())?;
+            (Place::Host, layer) => {
+                let memory = memory.there_mut()?;
                 let (weight, input) = (&weight.host, self.taken_there(input)?);
-                self.host
-                    .causal_conv(memory, layer, batch, shape, weight, input)
-                    .map(Activations::on_host)
+                let mixed = self
+                    .host
+                    .causal_conv(memory, layer, batch, shape, weight, input)?;
+                Ok(self.on_host(mixed))
             }
         }
     }
@@ -229,21 +252,24 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         dt_bias: &Vector<A, H>,
     ) -> Result<Activations<A>, OpError> {
         match local(&self.places.delta, layer)? {
-            Local::Accelerator(layer) => {
-                let memory = some(memory.accelerator.as_mut())?;
-                let (decay, dt_bias) = (&decay.accelerator, &dt_bias.accelerator);
-                let (qkv, a, b) = (self.taken_here(qkv)?, self.here(a)?, self.here(b)?);
-                self.accelerator
-                    .delta_rule(memory, layer, batch, shape, qkv, a, b, decay, dt_bias)
-                    .map(Activations::on_accelerator)
+            (Place::Accelerator(number), layer) => {
+                let memory = memory.here_mut(number)?;
+                let (decay, dt_bias) = (decay.here(number)?, dt_bias.here(number)?);
+                let qkv = self.taken_here(number, qkv)?;
+                let (a, b) = (self.here(number, a)?, self.here(number, b)?);
+                let mixed = self
+                    .accelerator(number)?
+                    .delta_rule(memory, layer, batch, shape, qkv, a, b, decay, dt_bias)?;
+                Ok(self.on_accelerator(number, mixed))
             }
-            Local::Host(layer) => {
-                let memory = some(memory.host.as_mut())?;
+            (Place::Host, layer) => {
+                let memory = memory.there_mut()?;
                 let (decay, dt_bias) = (&decay.host, &dt_bias.host);
                 let (qkv, a, b) = (self.taken_there(qkv)?, self.there(a)?, self.there(b)?);
-                self.host
-                    .delta_rule(memory, layer, batch, shape, qkv, a, b, decay, dt_bias)
-                    .map(Activations::on_host)
+                let mixed = self
+                    .host
+                    .delta_rule(memory, layer, batch, shape, qkv, a, b, decay, dt_bias)?;
+                Ok(self.on_host(mixed))
             }
         }
     }
@@ -256,16 +282,15 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         eps: f32,
     ) -> Result<Activations<A>, OpError> {
         Ok(match x.place() {
-            Place::Accelerator => {
-                let (x, gate) = (self.taken_here(x)?, self.here(gate)?);
-                let normed = self
-                    .accelerator
-                    .gated_norm(x, gate, &weight.accelerator, eps)?;
-                Activations::on_accelerator(normed)
+            Place::Accelerator(number) => {
+                let (x, gate) = (self.taken_here(number, x)?, self.here(number, gate)?);
+                let accelerator = self.accelerator(number)?;
+                let normed = accelerator.gated_norm(x, gate, weight.here(number)?, eps)?;
+                self.on_accelerator(number, normed)
             }
             Place::Host => {
                 let (x, gate) = (self.taken_there(x)?, self.there(gate)?);
-                Activations::on_host(self.host.gated_norm(x, gate, &weight.host, eps)?)
+                self.on_host(self.host.gated_norm(x, gate, &weight.host, eps)?)
             }
         })
     }
@@ -276,9 +301,12 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         weights: &MoeWeights<&Matrix<A, H>, E>,
     ) -> Result<Routing<A, H>, OpError> {
         Ok(match weights.router {
-            Matrix::Accelerator(_) => {
-                let weights = moe(weights, (), Matrix::here)?;
-                Routing::Accelerator(self.accelerator.route(self.here(x)?, &weights)?)
+            Matrix::Accelerator(number, _) => {
+                let number = *number;
+                let weights = moe(weights, (), |matrix| matrix.here(number))?;
+                let accelerator = self.accelerator(number)?;
+                let routing = accelerator.route(self.here(number, x)?, &weights)?;
+                Routing::Accelerator(number, routing)
             }
             Matrix::Host(_) => {
                 let weights = moe(weights, (), Matrix::there)?;
@@ -294,28 +322,29 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         weights: &Moe<'_, A, H>,
     ) -> Result<Activations<A>, OpError> {
         match (routing, weights.experts) {
-            (Routing::Accelerator(routing), Experts::Accelerator(experts)) => {
-                let weights = moe(weights, experts, Matrix::here)?;
-                let sum = self.accelerator.experts(self.here(x)?, routing, &weights)?;
-                Ok(Activations::on_accelerator(sum))
+            (Routing::Accelerator(number, routing), Experts::Accelerator(there, experts)) => {
+                if number != there {
+                    return apart(Place::Accelerator(*number), Place::Accelerator(*there));
+                }
+                self.experts_here(x, (*number, routing), experts, weights)
             }
             (Routing::Host(routing), Experts::Host { experts, .. }) => {
                 let weights = moe(weights, experts, Matrix::there)?;
                 let sum = self.host.experts(self.there(x)?, routing, &weights)?;
-                Ok(Activations::on_host(sum))
+                Ok(self.on_host(sum))
             }
-            (Routing::Accelerator(routing), Experts::Host { stored, .. })
+            (Routing::Accelerator(number, routing), Experts::Host { stored, .. })
                 if self.rows(x) >= self.stream_from =>
             {
-                let experts = self.accelerator.load_experts(stored.clone())?;
-                let weights = moe(weights, &experts, Matrix::here)?;
-                let sum = self.accelerator.experts(self.here(x)?, routing, &weights)?;
-                Ok(Activations::on_accelerator(sum))
+                let experts = self.accelerator(*number)?.load_experts(stored.clone())?;
+                self.experts_here(x, (*number, routing), &experts, weights)
             }
-            (Routing::Accelerator(routing), Experts::Host { experts, .. }) => {
-                self.experts_on_both(x, routing, experts, weights)
+            (Routing::Accelerator(number, routing), Experts::Host { experts, .. }) => {
+                self.experts_on_both(x, (*number, routing), experts, weights)
             }
-            (Routing::Host(_), Experts::Accelerator(_)) => apart("the host", "the accelerator"),
+            (Routing::Host(_), Experts::Accelerator(number, _)) => {
+                apart(Place::Host, Place::Accelerator(*number))
+            }
         }
     }
 
@@ -325,13 +354,17 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         weights: MlpWeights<&Matrix<A, H>>,
     ) -> Result<Activations<A>, OpError> {
         Ok(match weights.gate {
-            Matrix::Accelerator(_) => {
-                let weights = mlp(weights, Matrix::here)?;
-                Activations::on_accelerator(self.accelerator.mlp(self.here(x)?, weights)?)
+            Matrix::Accelerator(number, _) => {
+                let number = *number;
+                let weights = mlp(weights, |matrix| matrix.here(number))?;
+                let output = self
+                    .accelerator(number)?
+                    .mlp(self.here(number, x)?, weights)?;
+                self.on_accelerator(number, output)
             }
             Matrix::Host(_) => {
                 let weights = mlp(weights, Matrix::there)?;
-                Activations::on_host(self.host.mlp(self.there(x)?, weights)?)
+                self.on_host(self.host.mlp(self.there(x)?, weights)?)
             }
         })
     }
@@ -346,13 +379,11 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         cols: usize,
         values: Vec<f32>,
     ) -> Result<Activations<A>, OpError> {
-        self.host
-            .upload(rows, cols, values)
-            .map(Activations::on_host)
+        Ok(self.on_host(self.host.upload(rows, cols, values)?))
     }
 
     fn rows(&self, x: &Activations<A>) -> usize {
-        x.rows(&self.accelerator)
+        self.rows_of(x)
     }
 
     fn new_memory(&self, layout: &MemoryLayout) -> Result<Memory<A, H>, OpError> {
@@ -365,23 +396,19 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         state: StateId,
         rows: usize,
     ) -> Result<(), OpError> {
-        if let Some(memory) = &mut memory.accelerator {
-            self.accelerator.settle(memory, state, rows)?;
-        }
-        match &mut memory.host {
-            Some(memory) => self.host.settle(memory, state, rows),
-            None => Ok(()),
-        }
+        self.on_each(
+            memory,
+            |_, accelerator, memory| accelerator.settle(memory, state, rows),
+            |host, memory| host.settle(memory, state, rows),
+        )
     }
 
     fn clear_state(&self, memory: &mut Memory<A, H>, state: StateId) -> Result<(), OpError> {
-        if let Some(memory) = &mut memory.accelerator {
-            self.accelerator.clear_state(memory, state)?;
-        }
-        match &mut memory.host {
-            Some(memory) => self.host.clear_state(memory, state),
-            None => Ok(()),
-        }
+        self.on_each(
+            memory,
+            |_, accelerator, memory| accelerator.clear_state(memory, state),
+            |host, memory| host.clear_state(memory, state),
+        )
     }
 
     fn copy_state(
@@ -390,13 +417,11 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         from: StateId,
         to: StateId,
     ) -> Result<(), OpError> {
-        if let Some(memory) = &mut memory.accelerator {
-            self.accelerator.copy_state(memory, from, to)?;
-        }
-        match &mut memory.host {
-            Some(memory) => self.host.copy_state(memory, from, to),
-            None => Ok(()),
-        }
+        self.on_each(
+            memory,
+            |_, accelerator, memory| accelerator.copy_state(memory, from, to),
+            |host, memory| host.copy_state(memory, from, to),
+        )
     }
 
     fn copy_page(
@@ -405,17 +430,15 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         from: PageId,
         to: PageId,
     ) -> Result<(), OpError> {
-        if let Some(memory) = &mut memory.accelerator {
-            self.accelerator.copy_page(memory, from, to)?;
-        }
-        match &mut memory.host {
-            Some(memory) => self.host.copy_page(memory, from, to),
-            None => Ok(()),
-        }
+        self.on_each(
+            memory,
+            |_, accelerator, memory| accelerator.copy_page(memory, from, to),
+            |host, memory| host.copy_page(memory, from, to),
+        )
     }
 
     fn read_page(&self, memory: &Memory<A, H>, page: PageId) -> Result<Vec<u8>, OpError> {
-        self.read_both(memory, page)
+        self.read_all(memory, page)
     }
 
     fn write_page(
@@ -424,11 +447,11 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         page: PageId,
         bytes: &[u8],
     ) -> Result<(), OpError> {
-        self.write_both(memory, page, bytes)
+        self.write_all(memory, page, bytes)
     }
 
     fn snapshot(&self, memory: &Memory<A, H>, state: StateId) -> Result<StateSnapshot, OpError> {
-        self.snapshot_both(memory, state)
+        self.snapshot_all(memory, state)
     }
 
     fn restore(
@@ -437,36 +460,52 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         state: StateId,
         snapshot: &StateSnapshot,
     ) -> Result<(), OpError> {
-        self.restore_both(memory, state, snapshot)
+        self.restore_all(memory, state, snapshot)
     }
 }
 
 impl<A: Accelerator, H: Host> Hybrid<A, H> {
+    /// A layer that has all of its experts on its accelerator.
+    fn experts_here(
+        &self,
+        x: &Activations<A>,
+        (number, routing): (usize, &A::Routing),
+        experts: &A::Experts,
+        weights: &Moe<'_, A, H>,
+    ) -> Result<Activations<A>, OpError> {
+        let weights = moe(weights, experts, |matrix| matrix.here(number))?;
+        let accelerator = self.accelerator(number)?;
+        let sum = accelerator.experts(self.here(number, x)?, routing, &weights)?;
+        Ok(self.on_accelerator(number, sum))
+    }
+
     /// A layer whose routed experts alone are on the host: both sides compute at the same time.
     fn experts_on_both(
         &self,
         x: &Activations<A>,
-        routing: &A::Routing,
+        (number, routing): (usize, &A::Routing),
         experts: &H::Experts,
         weights: &Moe<'_, A, H>,
     ) -> Result<Activations<A>, OpError> {
+        let accelerator = self.accelerator(number)?;
         // What the host waits for is asked for before the accelerator gets more to do.
         let inputs = self.there(x)?;
-        let chosen = self.accelerator.download_routing(routing)?;
+        let chosen = accelerator.download_routing(routing)?;
         let shared = match weights.shared {
             Some((shared, gate)) => {
-                let shared = (mlp(shared, Matrix::here)?, gate.here()?);
-                Some(self.accelerator.shared_expert(self.here(x)?, shared)?)
+                let shared = mlp(shared, |matrix| matrix.here(number))?;
+                let shared = (shared, gate.here(number)?);
+                Some(accelerator.shared_expert(self.here(number, x)?, shared)?)
             }
             None => None,
         };
         let routing = self.host.take_routing(chosen)?;
         let routed = self.host.routed_experts(inputs, &routing, experts)?;
         let Some(mut sum) = shared else {
-            return Ok(Activations::on_host(routed));
+            return Ok(self.on_host(routed));
         };
-        self.accelerator.add(&mut sum, &self.up(routed)?)?;
-        Ok(Activations::on_accelerator(sum))
+        accelerator.add(&mut sum, &self.up(number, routed)?)?;
+        Ok(self.on_accelerator(number, sum))
     }
 }
 
@@ -476,5 +515,8 @@ fn each<T: Copy, U, const N: usize>(
     form: impl Fn(T) -> Result<U, OpError>,
 ) -> Result<[U; N], OpError> {
     let formed = all.into_iter().map(form).collect::<Result<Vec<U>, _>>()?;
-    formed.try_into().or_else(|_| apart("one side", "another"))
+    // As many as there were.
+    formed
+        .try_into()
+        .or_else(|_| apart(Place::Host, Place::Host))
 }

@@ -1,4 +1,4 @@
-//! Two references, of which one plays the accelerator: what both do together has the bits of one alone.
+//! Three references, of which two play accelerators: what all do together has the bits of one alone.
 
 use formats::DType;
 use tensor::testing::{Random, assert_same, batch};
@@ -7,10 +7,13 @@ use tensor::{
     Ops, PageId, Reference, Rotary, StateId, StateSnapshot, StoredExperts, StoredMatrix, Tensor,
 };
 
-use crate::Place::{Accelerator, Host};
-use crate::{Hybrid, Place, Places};
+use crate::Place::{self, Accelerator, Host};
+use crate::{Hybrid, Places};
 
 type Both = Hybrid<Reference, Reference>;
+
+const FIRST: Place = Accelerator(0);
+const SECOND: Place = Accelerator(1);
 
 const HIDDEN: usize = 24;
 const SHAPE: AttentionShape = AttentionShape {
@@ -32,12 +35,8 @@ fn both(attention: &[Place], delta: &[Place], stream_from: Option<usize>) -> Bot
         attention: attention.to_vec(),
         delta: delta.to_vec(),
     };
-    Hybrid::new(
-        Reference::default(),
-        Reference::default(),
-        places,
-        stream_from,
-    )
+    let accelerators = vec![Reference::default(); 2];
+    Hybrid::new(accelerators, Reference::default(), places, stream_from)
 }
 
 fn up(hybrid: &Both, x: &Tensor) -> <Both as Ops>::Tensor {
@@ -73,6 +72,8 @@ fn run(
     x: &Tensor,
 ) -> Result<Tensor, OpError> {
     let ops = hybrid.loading_to(rest);
+    // A place that there is not is refused.
+    ops.load_matrix(stored.router.clone())?;
     let load = |matrix: &StoredMatrix| ops.load_matrix(matrix.clone()).unwrap();
     let moe = MoeWeights {
         router: load(&stored.router),
@@ -107,17 +108,15 @@ fn experts_say_the_same_wherever_they_are() {
         let expected = reference.experts(&x, &routing, &stored.as_ref()).unwrap();
         for stream_from in [None, Some(5), Some(6)] {
             let hybrid = both(&[], &[], stream_from);
-            for places in [
-                (Accelerator, Accelerator),
-                (Accelerator, Host),
-                (Host, Host),
-            ] {
+            for places in [(FIRST, FIRST), (SECOND, Host), (Host, Host)] {
                 let found = run(&hybrid, &stored, places, &x).unwrap();
                 let what = format!("{places:?}, {stream_from:?}");
                 assert_same(&what, found.data(), expected.data());
             }
             // Nobody can do that, and it is said.
-            assert!(run(&hybrid, &stored, (Host, Accelerator), &x).is_err());
+            for places in [(Host, FIRST), (FIRST, SECOND), (Accelerator(2), Host)] {
+                assert!(run(&hybrid, &stored, places, &x).is_err(), "{places:?}");
+            }
         }
     }
 }
@@ -129,7 +128,7 @@ fn products_run_where_their_weights_are() {
     let weights = [7, 3, 5].map(|rows| random.matrix(DType::F32, rows, HIDDEN));
     let x = random.tensor(3, HIDDEN);
     let expected = Reference::default().linear(&x, weights.each_ref()).unwrap();
-    for places in [[Accelerator; 3], [Host; 3], [Host, Accelerator, Host]] {
+    for places in [[FIRST; 3], [SECOND; 3], [Host; 3], [Host, SECOND, FIRST]] {
         let loaded = [0, 1, 2].map(|index| {
             let ops = hybrid.loading_to(places[index]);
             ops.load_matrix(weights[index].clone()).unwrap()
@@ -285,12 +284,16 @@ fn memory_is_where_its_layers_are() {
         .unwrap();
     let after = walk(&reference, &mut memory, &second, counts, 8);
 
-    let (a, h) = (Accelerator, Host);
+    let (a, b, h) = (FIRST, SECOND, Host);
     for (attention, delta) in [
         ([a, a, a], [a, a]),
         ([h, a, h], [a, h]),
         ([a, h, a], [h, h]),
         ([h, h, h], [h, h]),
+        ([a, b, b], [a, b]),
+        ([b, h, a], [b, a]),
+        ([a, a, a], [b, h]),
+        ([h, h, h], [b, b]),
     ] {
         let what = format!("{attention:?}, {delta:?}");
         let hybrid = both(&attention, &delta, None);
@@ -342,7 +345,7 @@ fn memory_is_where_its_layers_are() {
 
 #[test]
 fn places_have_to_fit_the_model() {
-    let hybrid = both(&[Accelerator], &[Host], None);
+    let hybrid = both(&[SECOND], &[Host], None);
     assert!(hybrid.new_memory(&layout(2, 1)).is_err());
     assert!(hybrid.new_memory(&layout(1, 2)).is_err());
     let mut memory = hybrid.new_memory(&layout(1, 1)).unwrap();

@@ -7,22 +7,22 @@ use crate::hybrid::Place;
 
 /// A weight matrix.
 pub enum Matrix<A: Accelerator, H: Host> {
-    /// Of the accelerator.
-    Accelerator(A::Matrix),
+    /// Of an accelerator, by its number.
+    Accelerator(usize, A::Matrix),
     /// Of the host.
     Host(H::Matrix),
 }
 
-/// Small parameters, which both sides have.
+/// Small parameters, which every device has.
 pub struct Vector<A: Accelerator, H: Host> {
-    pub(crate) accelerator: A::Vector,
+    pub(crate) accelerators: Vec<A::Vector>,
     pub(crate) host: H::Vector,
 }
 
 /// All experts of a layer.
 pub enum Experts<A: Accelerator, H: Host> {
-    /// Of the accelerator.
-    Accelerator(A::Experts),
+    /// Of an accelerator, by its number.
+    Accelerator(usize, A::Experts),
     /// Of the host.
     Host {
         /// As the host uses them.
@@ -34,31 +34,38 @@ pub enum Experts<A: Accelerator, H: Host> {
 
 /// Which experts each row uses, where they were chosen.
 pub enum Routing<A: Accelerator, H: Host> {
-    /// By the accelerator.
-    Accelerator(A::Routing),
+    /// By an accelerator, by its number.
+    Accelerator(usize, A::Routing),
     /// By the host.
     Host(H::Routing),
+}
+
+impl<A: Accelerator, H: Host> Vector<A, H> {
+    pub(crate) fn here(&self, number: usize) -> Result<&A::Vector, OpError> {
+        let found = self.accelerators.get(number);
+        found.ok_or_else(|| OpError::Memory(format!("parameters without accelerator {number}")))
+    }
 }
 
 impl<A: Accelerator, H: Host> Matrix<A, H> {
     pub(crate) fn place(&self) -> Place {
         match self {
-            Self::Accelerator(_) => Place::Accelerator,
+            Self::Accelerator(number, _) => Place::Accelerator(*number),
             Self::Host(_) => Place::Host,
         }
     }
 
-    pub(crate) fn here(&self) -> Result<&A::Matrix, OpError> {
+    pub(crate) fn here(&self, number: usize) -> Result<&A::Matrix, OpError> {
         match self {
-            Self::Accelerator(matrix) => Ok(matrix),
-            Self::Host(_) => apart("the accelerator", "the host"),
+            Self::Accelerator(own, matrix) if *own == number => Ok(matrix),
+            _ => apart(Place::Accelerator(number), self.place()),
         }
     }
 
     pub(crate) fn there(&self) -> Result<&H::Matrix, OpError> {
         match self {
             Self::Host(matrix) => Ok(matrix),
-            Self::Accelerator(_) => apart("the host", "the accelerator"),
+            Self::Accelerator(..) => apart(Place::Host, self.place()),
         }
     }
 }
@@ -94,10 +101,10 @@ pub(crate) fn moe<M: Copy, E, N, F>(
     })
 }
 
-pub(crate) fn apart<T>(expected: &str, found: &str) -> Result<T, OpError> {
+pub(crate) fn apart<T>(expected: Place, found: Place) -> Result<T, OpError> {
     shape_error(
         "hybrid",
-        format!("weights that are used together on {expected}"),
-        format!("one on {found}"),
+        format!("weights that are used together on {expected:?}"),
+        format!("one on {found:?}"),
     )
 }

@@ -17,7 +17,7 @@ pub(super) fn findings() -> Vec<Finding> {
             findings.extend(libraries());
             findings.push(Finding::note(
                 "GPU use",
-                "only with --backend gpu, by one GPU with the CPU beside it; `tidemill plan` tells what goes where",
+                "only with --backend gpu, with the CPU beside it; `tidemill plan` tells what goes where",
             ));
         }
         (Err(why), Some(_)) => findings.push(Finding::warning(
@@ -53,9 +53,11 @@ fn device(found: &gpus::Found) -> Finding {
 
 /// The libraries that kernels are compiled and started with, opened as a model's load opens them.
 fn libraries() -> Vec<Finding> {
+    let mut driver_version = u32::MAX;
     let driver = match gpu::Driver::open(None, 0) {
         Ok(driver) => {
             let device = driver.device();
+            driver_version = device.driver_version;
             let version = device.driver_version;
             Finding::good(
                 "libcuda",
@@ -73,7 +75,7 @@ fn libraries() -> Vec<Finding> {
             "it comes with the driver; in a container start it with --gpus all",
         ),
     };
-    let compiler = match gpu::Nvrtc::open(None) {
+    let compiler = match gpu::Nvrtc::open_for(None, driver_version) {
         Ok(compiler) => {
             let (major, minor) = compiler.version();
             Finding::good("NVRTC", format!("{major}.{minor}"))

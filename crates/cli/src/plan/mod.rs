@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use engine::plan::{
-    Advice, Alternative, Anatomy, Device, Machine, Placement, Plan, PlanError, Wish, advise, plan,
+    Advice, Alternative, Anatomy, Machine, Placement, Plan, PlanError, Wish, advise, plan,
 };
 
 use crate::args::Global;
@@ -161,13 +161,6 @@ fn planned(subject: &Subject, machine: &Machine, wish: &Wish) -> anyhow::Result<
 /// What a placement counts on that no load makes yet.
 fn not_made_yet(placement: &Placement) -> Vec<String> {
     let mut notes = Vec::new();
-    let devices = placement.devices();
-    let gpus = devices
-        .iter()
-        .filter(|device| matches!(device, Device::Gpu(_)));
-    if gpus.count() > 1 {
-        notes.push("several GPUs are planned for; loads use one of them so far".to_owned());
-    }
     if placement.layers.iter().any(|place| place.cached > 0.0) {
         notes.push(
             "copies of single experts are planned for; loads leave that part of the GPU free so far, and \

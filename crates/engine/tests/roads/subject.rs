@@ -81,7 +81,7 @@ impl Subject {
         self.name = format!("{} on a GPU, in RAM {in_ram:?}", self.name);
         self.on = Box::new(move |threads| {
             BackendChoice::Gpu(Box::new(OnGpu {
-                gpu: gpu.clone(),
+                gpus: vec![gpu.clone()],
                 host: cpu::Cpu::new(Arc::new(cpu::Pool::new(threads))).unwrap(),
                 placement: Some(in_ram.placement(layers)),
                 stream_from: None,
