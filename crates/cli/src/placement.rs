@@ -17,7 +17,7 @@ use crate::output;
 use crate::plan::{NoPlan, OVER_ALL, gpus, machine};
 use crate::size;
 
-/// What of a model a GPU gets.
+/// What of a model GPUs get.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub(crate) struct PlacementArgs {
     /// With --backend gpu: layers on the GPU, counted from the last, of which the output counts as one;
@@ -32,8 +32,8 @@ pub(crate) struct PlacementArgs {
     #[arg(long, alias = "cmoe", conflicts_with = "n_cpu_moe")]
     cpu_moe: bool,
     /// With --backend gpu: where tensors go that a regular expression finds, such as
-    /// `blk\.[0-9]\.ffn_.*_exps=CPU`, to the CPU or a GPU by its number (GPU1); the first that finds one counts. A layer's experts stay together, and
-    /// so does the rest of it [short: -ot].
+    /// `blk\.[0-9]\.ffn_.*_exps=CPU`, to the CPU or a GPU by its number (GPU1); the first that finds one
+    /// counts. A layer's experts stay together, and so does the rest of it [short: -ot].
     #[arg(long, value_name = "REGEX=PLACE", alias = "ot", value_delimiter = ',', value_parser = rule)]
     override_tensor: Vec<Rule>,
     /// With --backend gpu: tokens of a step from which on experts in RAM are copied to the GPU instead of
@@ -193,7 +193,7 @@ impl PlacementArgs {
         &self.device
     }
 
-    /// The same for any machine with GPUs, and from how many rows of a step on experts are copied to it.
+    /// The same for any machine with GPUs, and from how many rows of a step on experts are copied to them.
     fn find(
         &self,
         machine: &Machine,
@@ -252,7 +252,7 @@ impl PlacementArgs {
         Ok((placement, stream_from))
     }
 
-    /// What the GPU keeps free for a layer's experts that are copied to it.
+    /// What GPUs keep free for a layer's experts that are copied to them.
     fn room_for_copies(&self, anatomy: &Anatomy, placement: &Placement) -> u64 {
         if self.stream_experts == Rows::Never {
             return 0;

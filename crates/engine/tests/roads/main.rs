@@ -197,7 +197,7 @@ fn answers_of_a_gpu_and_the_cpu_beside_it_do_not_depend_on_the_road() {
 }
 
 #[test]
-#[ignore = "half an hour, in a release build"]
+#[ignore = "hours with the stand-in"]
 fn answers_of_placements_depend_on_no_road() {
     let placements = [InRam::Nothing, InRam::Experts, InRam::Layers, InRam::Ends];
     compare_on_gpu("moe_composite", 64, &placements, 1);
