@@ -181,6 +181,14 @@ fn shapes_that_do_not_fit_are_errors() {
             cpu.experts(&random.tensor(2, 63), &routing, &moe.as_ref())
                 .is_err()
         );
+        let mut fewer = load_moe(&cpu, &stored);
+        let rows = fewer.router.rows() - 1;
+        fewer.router = cpu
+            .load_matrix(random.matrix(DType::F32, rows, 64))
+            .unwrap();
+        let x = random.tensor(2, 64);
+        let routing = cpu.route(&x, &fewer.as_ref()).unwrap();
+        assert!(cpu.experts(&x, &routing, &fewer.as_ref()).is_err());
         let mut mixed = stored.experts.clone();
         mixed
             .experts

@@ -33,6 +33,8 @@ pub struct Routing {
     /// `[rows, per_row]` of (expert, weight).
     choices: Vec<(u32, f32)>,
     per_row: usize,
+    /// Among how many experts they were chosen, if that was here.
+    among: Option<usize>,
 }
 
 impl Experts {
@@ -79,6 +81,7 @@ impl Routing {
         Ok(Self {
             choices: choices.collect(),
             per_row,
+            among: None,
         })
     }
 
@@ -179,6 +182,10 @@ fn check_experts(
     if routing.choices.len() != expected {
         let found = routing.choices.len().to_string();
         return shape_error(OP, format!("{expected} choices"), found);
+    }
+    if let Some(among) = routing.among.filter(|&among| among != experts.len()) {
+        let expected = format!("choices among {} experts", experts.len());
+        return shape_error(OP, expected, among.to_string());
     }
     let beyond = |choice: &&(u32, f32)| choice.0 as usize >= experts.len();
     if let Some((expert, _)) = routing.choices.iter().find(beyond) {

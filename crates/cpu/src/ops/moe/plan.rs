@@ -64,6 +64,7 @@ mod tests {
         let routing = Routing {
             choices: choices.to_vec(),
             per_row: 2,
+            among: None,
         };
         let plan = Plan::new(&routing, 5);
         let sizes: Vec<_> = plan.groups.iter().map(|(e, s)| (*e, s.len())).collect();
