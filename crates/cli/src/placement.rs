@@ -17,6 +17,9 @@ use crate::output;
 use crate::plan::{NoPlan, OVER_ALL, gpus, machine};
 use crate::size;
 
+/// More bytes than any model has.
+const PLENTY: u64 = u64::MAX / 2;
+
 /// What of a model GPUs get.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub(crate) struct PlacementArgs {
@@ -219,10 +222,15 @@ impl PlacementArgs {
         };
         let placement = match fitting(&anatomy, &wish) {
             Ok(placement) => placement,
-            Err(PlanError::DoesNotFit { .. }) if !fit.is_on() => {
-                let all = || Placement::all_on(Device::Gpu(0), opened.config.layers.len());
-                asked.unwrap_or_else(all)
-            }
+            Err(PlanError::DoesNotFit { .. }) if !fit.is_on() => match asked {
+                Some(placement) => placement,
+                // What RAM has no room for is read from the disk as it is used.
+                None => {
+                    let mut machine = machine.clone();
+                    machine.host.free = PLENTY;
+                    self.planned(&anatomy, &machine, &wish)?
+                }
+            },
             Err(why @ PlanError::DoesNotFit { .. }) => {
                 let mut advice = advise(&anatomy, &wish, &[], |anatomy, wish| {
                     fitting(anatomy, wish).is_ok()
@@ -406,14 +414,13 @@ fn machine_with(gpus: &[gpu::Gpu], threads: usize) -> anyhow::Result<Machine> {
             ..known.unwrap_or_else(|| gpus::usual(name))
         })
     };
-    let ram = Ram::look();
     // A system that does not tell is trusted to have enough.
-    let unknown = u64::MAX / 2;
+    let ram = Ram::look();
     let host = Host {
         name: String::new(),
         threads,
-        total: ram.as_ref().map_or(unknown, Ram::total),
-        free: ram.as_ref().map_or(unknown, |ram| ram.free),
+        total: ram.as_ref().map_or(PLENTY, Ram::total),
+        free: ram.as_ref().map_or(PLENTY, |ram| ram.free),
         bandwidth: machine::read_bandwidth(threads)?,
         macs: machine::peak_macs(threads),
     };
@@ -581,6 +588,17 @@ mod tests {
             assert!(error.contains(part), "{part}: {error}");
         }
         assert!(placed("--ngl all --fit off", &[1 << 20]).is_ok());
+        // Without a check RAM may be short, and what fits the GPU is there all the same.
+        let opened = crate::embedded::open().unwrap();
+        let settings = EngineSettings::single(2048);
+        let mut machine = machine(&[8 << 30, 8 << 30]);
+        machine.host.free = 0;
+        let find = |flags: &str| {
+            let Flags { placement, fit } = Flags::parse_from(flags.split(' '));
+            placement.find(&machine, &opened, (&settings, Steps::default()), fit)
+        };
+        assert!(find("t").is_err());
+        assert_eq!(find("t --fit off").unwrap().0.layers_on_gpus(), 4);
     }
 
     #[test]
