@@ -1,9 +1,8 @@
 // Mixture of experts: who is chosen, and what they say. Which experts run is known to the device alone.
 //
-// A pair is a token and one of its slots: the chosen experts, most likely first, and last the shared
-// expert, whose number is `experts`. With few tokens a block works on a pair. With many, pairs are sorted
-// by expert, and a block works on up to 8 pairs of one. A pair's result is the same either way.
-#include "dot.cuh"
+// With few tokens a block works on a pair. With many, pairs are sorted by expert, and a block works on up to
+// 8 pairs of one by dots, or on up to 64 on tensor cores (expert_tiles.cu). A pair's result is the same.
+#include "experts.cuh"
 
 #define EXPERT_THREADS 256
 // Inner values of a block: whole groups, so that it can round them.
@@ -11,7 +10,7 @@
 #define DOWN_THREADS 128
 #define DOWN_ROWS (DOWN_THREADS / TEAM)
 // Pairs of a block when there are many.
-#define TILE 8
+#define DOT_PAIRS 8
 #define MOST_EXPERTS 1024
 
 struct ChooseArgs {
@@ -71,86 +70,57 @@ KERNEL_OF(128, 4, choose, ChooseArgs args) {
     }
 }
 
-// Up to TILE pairs of one expert: `count` of them, from `first` on in the sorted order.
-struct Tile {
-    int expert, first, count;
-};
-
 struct SortArgs {
     const int* chosen;  // [pairs]
     int* order;         // [pairs]: pairs by expert
-    Tile* tiles;        // [most_tiles]; those that are not needed have no pairs
+    Tile* tiles;        // in lists; those that are not needed have no pairs
     int pairs;
     int experts;        // without the shared one
-    int most_tiles;
+    int routed_by_dots, shared_by_dots;  // whether their weights are no case for tensor cores
+    int first_tile[TILE_LISTS + 1];      // of each list
 };
 
 struct Counts {
-    int pairs[MOST_EXPERTS + 1], next[MOST_EXPERTS + 1], tiles[MOST_EXPERTS + 2];
+    int pairs[MOST_EXPERTS + 1], next[MOST_EXPERTS + 1], tiles[TILE_LISTS];
 };
 
-// One block. The order within an expert is any: nothing depends on it.
+// One block. The order within an expert and that of the tiles is any: nothing depends on it.
 KERNEL_OF(EXPERT_THREADS, 1, sort_pairs, SortArgs args) {
     SHARED(Counts, shared);
-    int numbers = args.experts + 1;
-    for (int e = threadIdx.x; e < numbers; e += EXPERT_THREADS) shared.pairs[e] = 0;
+    int thread = threadIdx.x, numbers = args.experts + 1;
+    for (int e = thread; e < numbers; e += EXPERT_THREADS) shared.pairs[e] = 0;
+    if (thread < TILE_LISTS) shared.tiles[thread] = args.first_tile[thread];
     sync_block();
-    for (int p = threadIdx.x; p < args.pairs; p += EXPERT_THREADS) add_shared(&shared.pairs[args.chosen[p]], 1);
+    for (int p = thread; p < args.pairs; p += EXPERT_THREADS) add_shared(&shared.pairs[args.chosen[p]], 1);
     sync_block();
-    if (threadIdx.x == 0) {
-        int first = 0, tile = 0;
+    if (thread == 0) {
+        int first = 0;
         for (int e = 0; e < numbers; e++) {
             shared.next[e] = first;
-            shared.tiles[e] = tile;
             first += shared.pairs[e];
-            tile += (shared.pairs[e] + TILE - 1) / TILE;
-        }
-        shared.tiles[numbers] = tile;
-    }
-    sync_block();
-    for (int e = threadIdx.x; e < numbers; e += EXPERT_THREADS) {
-        int first = shared.next[e], end = first + shared.pairs[e];
-        for (int tile = shared.tiles[e]; first < end; tile++, first += TILE) {
-            Tile t = {e, first, smaller(TILE, end - first)};
-            args.tiles[tile] = t;
         }
     }
-    for (int tile = shared.tiles[numbers] + threadIdx.x; tile < args.most_tiles; tile += EXPERT_THREADS) {
-        Tile none = {0, 0, 0};
-        args.tiles[tile] = none;
+    sync_block();
+    for (int e = thread; e < numbers; e += EXPERT_THREADS) {
+        bool by_dots = e < args.experts ? args.routed_by_dots : args.shared_by_dots;
+        int first = shared.next[e];
+        for (int left = shared.pairs[e]; left > 0;) {
+            int list = by_dots ? 0 : left > 32 ? 3 : left > 16 ? 2 : 1;
+            Tile tile = {e, first, smaller(left, by_dots ? DOT_PAIRS : 64)};
+            args.tiles[add_shared(&shared.tiles[list], 1)] = tile;
+            first += tile.count, left -= tile.count;
+        }
     }
     sync_block();
-    for (int p = threadIdx.x; p < args.pairs; p += EXPERT_THREADS) {
+    for (int list = 0; list < TILE_LISTS; list++) {
+        for (int t = shared.tiles[list] + thread; t < args.first_tile[list + 1]; t += EXPERT_THREADS) {
+            Tile none = {0, 0, 0};
+            args.tiles[t] = none;
+        }
+    }
+    for (int p = thread; p < args.pairs; p += EXPERT_THREADS) {
         args.order[add_shared(&shared.next[args.chosen[p]], 1)] = p;
     }
-}
-
-// A matrix of the routed experts: that of expert 0, the others following. And the shared expert's.
-struct ExpertMatrix {
-    Matrix routed;
-    Matrix shared;
-};
-
-struct ExpertsArgs {
-    Inputs in;             // [tokens, hidden]
-    Inputs inner;          // [pairs], as written by `gate_up`
-    const int* chosen;     // [tokens, slots]; null: the shared expert alone, a pair a token
-    const float* weights;  // [tokens, slots]
-    const int* order;      // many pairs: as sorted
-    const Tile* tiles;
-    ExpertMatrix gate, up, down;
-    u64 stride;            // bytes from one expert to the next
-    float* outs;           // [pairs, hidden]: many pairs
-    float* out;            // [tokens, hidden]
-    int experts, slots, tokens, hidden;
-    int rounds;            // whether `gate_up` writes codes of inner values
-};
-
-DEVICE Matrix matrix_of(const ExpertsArgs& args, const ExpertMatrix& m, int expert) {
-    if (expert == args.experts) return m.shared;
-    Matrix routed = m.routed;
-    routed.codes += args.stride * expert;
-    return routed;
 }
 
 // The pairs that a block works on; false if it has none.
@@ -203,29 +173,18 @@ DEVICE void gate_up(const ExpertsArgs& args) {
     sync_block();
     // Eight lanes a pair, four values a lane; whole warps, of which some have nothing to write.
     if (static_cast<int>(threadIdx.x) >= (R * 8 + WARP - 1) / WARP * WARP) return;
-    int index = threadIdx.x / 8, group_lane = threadIdx.x % 8;
+    int index = threadIdx.x / 8;
     bool writes = index < count;
     int r = smaller(index, R - 1), pair = 0;
 #pragma unroll
     for (int i = 0; i < R; i++) {
         if (i == r) pair = pairs[i];
     }
-    float x[4];
-    for (int i = 0; i < 4; i++) {
-        int inner = first + group_lane * 4 + i;
-        x[i] = shared.inner[r][group_lane * 4 + i];
-        if (writes && inner < width) {
-            const_cast<float*>(args.inner.values)[pair * args.inner.cols + inner] = x[i];
-        }
-    }
-    if (!args.rounds) return;
-    u64 group = pair * (args.inner.cols / GROUP) + blockIdx.x;
-    quantise_group(x, 0, writes, const_cast<u32*>(args.inner.codes) + group * 8,
-                   const_cast<GroupScale*>(args.inner.scales) + group);
+    write_inner(args, pair, first, width, writes, shared.inner[r]);
 }
 
 KERNEL_OF(EXPERT_THREADS, 2, gate_up_1, ExpertsArgs args) { gate_up<1>(args); }
-KERNEL_OF(EXPERT_THREADS, 1, gate_up_8, ExpertsArgs args) { gate_up<TILE>(args); }
+KERNEL_OF(EXPERT_THREADS, 1, gate_up_8, ExpertsArgs args) { gate_up<DOT_PAIRS>(args); }
 
 // Few tokens: block (x, y) has the x-th tile of outputs of token y, and goes through its slots.
 KERNEL_OF(DOWN_THREADS, 4, down_and_sum, ExpertsArgs args) {
@@ -244,13 +203,13 @@ KERNEL_OF(DOWN_THREADS, 4, down_and_sum, ExpertsArgs args) {
 
 // Many tokens: the y-th tile of pairs, each to a row of its own.
 KERNEL_OF(DOWN_THREADS, 3, down, ExpertsArgs args) {
-    int expert, count, pairs[TILE];
-    if (!pairs_of<TILE>(args, blockIdx.y, expert, count, pairs)) return;
+    int expert, count, pairs[DOT_PAIRS];
+    if (!pairs_of<DOT_PAIRS>(args, blockIdx.y, expert, count, pairs)) return;
     int row = blockIdx.x * DOWN_ROWS + threadIdx.x / TEAM, lane = threadIdx.x % TEAM;
-    float products[TILE];
-    dot<TILE>(matrix_of(args, args.down, expert), smaller(row, args.hidden - 1), args.inner, pairs, products);
+    float products[DOT_PAIRS];
+    dot<DOT_PAIRS>(matrix_of(args, args.down, expert), smaller(row, args.hidden - 1), args.inner, pairs, products);
 #pragma unroll
-    for (int r = 0; r < TILE; r++) {
+    for (int r = 0; r < DOT_PAIRS; r++) {
         if (r < count && lane == r % TEAM && row < args.hidden) {
             args.outs[static_cast<u64>(pairs[r]) * args.hidden + row] = products[r];
         }

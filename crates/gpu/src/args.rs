@@ -63,7 +63,10 @@ args! {
         logits: Address, shared_logits: Address, chosen: Address, weights: Address,
         tokens: i32, experts: i32, top_k: i32, slots: i32, renormalise: i32,
     }
-    SortPairs { chosen: Address, order: Address, tiles: Address, pairs: i32, experts: i32, most_tiles: i32 }
+    SortPairs {
+        chosen: Address, order: Address, tiles: Address, pairs: i32, experts: i32,
+        routed_by_dots: i32, shared_by_dots: i32, first_tile: [i32; 5],
+    }
     ExpertMatrix { routed: Matrix, shared: Matrix }
     Experts {
         inputs: Inputs, inner: Inputs, chosen: Address, weights: Address, order: Address, tiles: Address,

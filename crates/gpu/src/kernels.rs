@@ -56,7 +56,7 @@ pub const PROGRAMS: &[Program] = &[
         name: "matmul.cu",
         source: include_str!("../kernels/matmul.cu"),
         by_format: true,
-        kernels: &[budget("matmul_64", 224)],
+        kernels: &[budget("matmul_64", 168)],
     },
     Program {
         name: "experts.cu",
@@ -70,6 +70,19 @@ pub const PROGRAMS: &[Program] = &[
             budget("down_and_sum", 128),
             budget("down", 168),
             budget("sum_slots", 64),
+        ],
+    },
+    Program {
+        name: "expert_tiles.cu",
+        source: include_str!("../kernels/expert_tiles.cu"),
+        by_format: true,
+        kernels: &[
+            budget("gate_up_16", 96),
+            budget("gate_up_32", 128),
+            budget("gate_up_64", 168),
+            budget("down_16", 96),
+            budget("down_32", 128),
+            budget("down_64", 168),
         ],
     },
     Program {
@@ -132,9 +145,11 @@ const HEADERS: &[(&str, &str)] = &[
     ("cache.cuh", include_str!("../kernels/cache.cuh")),
     ("compat.cuh", include_str!("../kernels/compat.cuh")),
     ("dot.cuh", include_str!("../kernels/dot.cuh")),
+    ("experts.cuh", include_str!("../kernels/experts.cuh")),
     ("formats.cuh", include_str!("../kernels/formats.cuh")),
     ("input.cuh", include_str!("../kernels/input.cuh")),
     ("linear.cuh", include_str!("../kernels/linear.cuh")),
+    ("matmul.cuh", include_str!("../kernels/matmul.cuh")),
     ("quantised.cuh", include_str!("../kernels/quantised.cuh")),
 ];
 const BOOKS: &str = "codebooks.h";

@@ -2,6 +2,7 @@
 #include "attention.cu"
 #include "delta.cu"
 #include "experts.cu"
+#include "expert_tiles.cu"
 #include "linear.cu"
 #include "matmul.cu"
 #include "norm.cu"

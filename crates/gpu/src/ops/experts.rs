@@ -3,6 +3,7 @@
 use tensor::reference::shape_error;
 use tensor::{HostRouting, MlpWeights, MoeWeights, OpError};
 
+use super::expert_tiles::{Kernel, SIZES, Size, first_tiles, has_codes, size_for};
 use crate::args;
 use crate::gpu::{GROUP, Gpu};
 use crate::matrix::{Experts, Layout, Matrix};
@@ -14,11 +15,11 @@ const EXPERT_THREADS: usize = 256;
 const INNER_ROWS: usize = 32;
 const DOWN_THREADS: usize = 128;
 const DOWN_ROWS: usize = 16;
-/// Pairs of a block where there are many.
-const TILE: usize = 8;
 /// Up to so many tokens, each pair has blocks of its own.
 const FEW_TOKENS: usize = 8;
 const MOST_EXPERTS: usize = 1024;
+/// Of a tile: expert, first pair, pairs.
+const TILE_BYTES: usize = 3 * size_of::<u32>();
 /// The most experts of a token: a warp keeps their weights.
 const MOST_CHOSEN: usize = 32;
 
@@ -200,7 +201,7 @@ impl Gpu {
         let pairs = x.rows * slots;
         let inner = self.inner(pairs, width.next_multiple_of(GROUP), rounds)?;
         let out = self.tensor(x.rows, hidden)?;
-        let mut args = args::Experts {
+        let args = args::Experts {
             inputs,
             inner: inner.args(),
             chosen: routing.chosen.address(),
@@ -233,35 +234,63 @@ impl Gpu {
             }
             return Ok(out);
         }
-        let most_tiles = pairs.min(pairs / TILE + count + 1);
+        let kinds = [(count, routed_layouts), (1, shared_layouts)];
+        self.sum_sorted(args, width, kinds)?;
+        Ok(out)
+    }
+
+    /// The same for many tokens: their pairs are sorted by expert. `kinds` are routed experts and the shared
+    /// one: how many there are, and their matrices.
+    fn sum_sorted(
+        &self,
+        mut args: args::Experts,
+        width: usize,
+        kinds: [(usize, Option<[&Layout; 3]>); 2],
+    ) -> Result<(), OpError> {
+        let (rows, hidden) = (args.tokens as usize, args.hidden as usize);
+        let pairs = rows * args.slots as usize;
+        let tiled = kinds.map(|(_, layouts)| layouts.is_some_and(has_codes));
+        let count = |wanted: bool| {
+            let all = kinds.iter().zip(tiled);
+            let of_it = all.filter(|((_, layouts), tiled)| layouts.is_some() && *tiled == wanted);
+            of_it.map(|((count, _), _)| count).sum()
+        };
+        let first = first_tiles(rows, pairs, count(false), count(true));
         let order = self.take(pairs * size_of::<u32>())?;
-        let tiles = self.take(most_tiles * 3 * size_of::<u32>())?;
+        let tiles = self.take(first[SIZES.len()] * TILE_BYTES)?;
         let outs = self.tensor(pairs, hidden)?;
         let sort = args::SortPairs {
             chosen: args.chosen,
             order: order.address(),
             tiles: tiles.address(),
             pairs: pairs as i32,
-            experts: count as i32,
-            most_tiles: most_tiles as i32,
+            experts: args.experts,
+            routed_by_dots: i32::from(!tiled[0]),
+            shared_by_dots: i32::from(!tiled[1]),
+            first_tile: first.map(|tile| tile as i32),
         };
+        // SAFETY: the device chose experts that there are, and there is room for all pairs and tiles.
+        unsafe { self.launch("sort_pairs", [1, 1, 1], EXPERT_THREADS, &sort)? };
         args.order = order.address();
-        args.tiles = tiles.address();
         args.outs = outs.values.address();
-        let sums = [hidden.div_ceil(EXPERT_THREADS), x.rows, 1];
-        // SAFETY: as above; and there are at most so many tiles.
-        unsafe {
-            self.launch("sort_pairs", [1, 1, 1], EXPERT_THREADS, &sort)?;
-            self.launch(
-                "gate_up_8",
-                [inner_blocks, most_tiles, 1],
-                EXPERT_THREADS,
-                &args,
-            )?;
-            self.launch("down", [down_blocks, most_tiles, 1], DOWN_THREADS, &args)?;
-            self.launch("sum_slots", sums, EXPERT_THREADS, &args)?;
-        }
-        Ok(out)
+        let mut launch_all = |kernel: fn(&Size) -> Kernel, outputs: usize| {
+            for (size, list) in SIZES.iter().zip(first.windows(2)) {
+                let (kernel, tiles_of_it) = (kernel(size), list[1] - list[0]);
+                let grid = [outputs.div_ceil(kernel.rows), tiles_of_it, 1];
+                args.tiles = tiles.address() + (list[0] * TILE_BYTES) as u64;
+                if tiles_of_it > 0 {
+                    // SAFETY: shapes were checked, there is room for every pair, and there are so many
+                    // tiles in the list.
+                    unsafe { self.launch(kernel.name, grid, kernel.threads, &args)? };
+                }
+            }
+            Ok::<_, OpError>(())
+        };
+        launch_all(|size| size.gate_up, width)?;
+        launch_all(|size| size.down, hidden)?;
+        let grid = [hidden.div_ceil(EXPERT_THREADS), rows, 1];
+        // SAFETY: as above.
+        unsafe { self.launch("sum_slots", grid, EXPERT_THREADS, &args) }
     }
 
     /// `silu(gate x) * (up x)` of one MLP.
@@ -291,14 +320,14 @@ impl Gpu {
             rounds: i32::from(rounds),
             ..args::Experts::default()
         };
-        let (kernel, at_once) = if x.rows == 1 {
-            ("gate_up_1", 1)
-        } else {
-            ("gate_up_8", TILE)
+        let size = size_for(x.rows, has_codes(layouts(weights)));
+        let (kernel, threads, at_once) = match x.rows {
+            1 => ("gate_up_1", EXPERT_THREADS, 1),
+            _ => (size.gate_up.name, size.gate_up.threads, size.pairs),
         };
         let grid = [width.div_ceil(INNER_ROWS), x.rows.div_ceil(at_once), 1];
         // SAFETY: shapes were checked, and there is room for every row.
-        unsafe { self.launch(kernel, grid, EXPERT_THREADS, &args)? };
+        unsafe { self.launch(kernel, grid, threads, &args)? };
         Ok(inner.0)
     }
 

@@ -2,6 +2,7 @@
 
 mod attention;
 mod delta;
+mod expert_tiles;
 mod experts;
 mod linear;
 mod rows;

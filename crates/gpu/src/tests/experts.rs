@@ -10,33 +10,36 @@ use crate::Gpu;
 type StoredMoe = MoeWeights<StoredMatrix, StoredExperts>;
 type Moe<O> = MoeWeights<<O as Ops>::Matrix, <O as Ops>::Experts>;
 
-/// Types of the gate and up, and of the down projection, as files mix them.
-const TYPES: [(DType, DType); 4] = [
-    (DType::F32, DType::F32),
-    (DType::Q8_0, DType::Q8_0),
-    (DType::Q4_K, DType::Q6_K),
-    (DType::BF16, DType::Q4_0),
+/// Types of gate, up and down.
+type Types = [DType; 3];
+
+/// As files mix them: without codes, with codes, and with some that tensor cores cannot take at once.
+const TYPES: [Types; 5] = [
+    [DType::F32; 3],
+    [DType::Q8_0; 3],
+    [DType::Q4_K, DType::Q4_K, DType::Q6_K],
+    [DType::BF16, DType::BF16, DType::Q4_0],
+    [DType::Q8_0, DType::Q4_0, DType::Q8_0],
 ];
 
 fn stored_mlp(
     random: &mut Random,
-    (inner, outer): (DType, DType),
+    [gate, up, down]: Types,
     hidden: usize,
     width: usize,
 ) -> MlpWeights<StoredMatrix> {
     MlpWeights {
-        gate: random.matrix(inner, width, hidden),
-        up: random.matrix(inner, width, hidden),
-        down: random.matrix(outer, hidden, width),
+        gate: random.matrix(gate, width, hidden),
+        up: random.matrix(up, width, hidden),
+        down: random.matrix(down, hidden, width),
     }
 }
 
-fn stored_moe(
-    random: &mut Random,
-    types: (DType, DType),
-    hidden: usize,
-    width: usize,
-) -> StoredMoe {
+fn block_len(types: Types) -> usize {
+    types.map(DType::block_len).into_iter().max().unwrap_or(1)
+}
+
+fn stored_moe(random: &mut Random, types: Types, hidden: usize, width: usize) -> StoredMoe {
     let experts = 1 + random.index(40);
     let shared = random.index(3) > 0;
     MoeWeights {
@@ -50,10 +53,16 @@ fn stored_moe(
         },
         shared: shared.then(|| {
             let gate = random.matrix(DType::F32, 1, hidden);
-            // Of another width than the others, at times.
+            // Of another width and other types than the others, at times.
             let width = [width / 2, width, 2 * width][random.index(3)];
-            let block = types.0.block_len().max(types.1.block_len());
-            let width = width.next_multiple_of(block);
+            let width = width.next_multiple_of(block_len(types));
+            let fits =
+                |types: &Types| types[0] != DType::F32 && hidden.is_multiple_of(block_len(*types));
+            let others: Vec<Types> = TYPES.into_iter().filter(fits).collect();
+            let types = match others.get(random.index(2 * others.len().max(1))) {
+                Some(others) if width.is_multiple_of(block_len(*others)) => *others,
+                _ => types,
+            };
             (stored_mlp(random, types, hidden, width), gate)
         }),
     }
@@ -80,8 +89,8 @@ fn load_moe<O: Ops>(ops: &O, stored: &StoredMoe) -> Moe<O> {
     }
 }
 
-fn sizes((inner, outer): (DType, DType)) -> (usize, usize) {
-    match inner.block_len().max(outer.block_len()) {
+fn sizes(types: Types) -> (usize, usize) {
+    match block_len(types) {
         256 => (256, 256),
         32 => (160, 96),
         _ => (50, 35),
@@ -105,15 +114,11 @@ pub(super) fn check(gpu: &Gpu, seed: u64, rows: usize) {
         let moe = load_moe(gpu, &stored);
         let found = run(gpu, &moe, &x);
         // Inputs and inner values are rounded to bytes for quantised weights.
-        let bound = if types == (DType::F32, DType::F32) {
-            1e-5
-        } else {
-            2e-2
-        };
+        let bound = if types == [DType::F32; 3] { 1e-5 } else { 2e-2 };
         assert_close(&format!("{types:?}"), found.data(), expected.data(), bound);
-        // Tokens by themselves, by few and by many: other kernels, the same bits.
-        for _ in 0..3 {
-            let some: Vec<usize> = (0..1 + random.index(rows))
+        // Tokens by themselves, by few and by many: other kernels and tiles, the same bits.
+        for most in [1, 8, 40, rows] {
+            let some: Vec<usize> = (0..1 + random.index(most.min(rows)))
                 .map(|_| random.index(rows))
                 .collect();
             assert_same(
@@ -126,16 +131,17 @@ pub(super) fn check(gpu: &Gpu, seed: u64, rows: usize) {
 }
 
 proptest! {
-    #![proptest_config(cases(6))]
+    #![proptest_config(cases(3))]
 
     #[test]
-    fn experts_are_those_of_the_reference(seed: u64, rows in 1..30usize) {
+    fn experts_are_those_of_the_reference(seed: u64, few in 1..20usize, many in 20..120usize) {
         let Some(gpu) = gpu() else { return Ok(()) };
-        check(&gpu, seed, rows);
+        check(&gpu, seed, few);
+        check(&gpu, seed, many);
     }
 
     #[test]
-    fn a_dense_mlp_is_that_of_the_reference(seed: u64, rows in 1..20usize) {
+    fn a_dense_mlp_is_that_of_the_reference(seed: u64, rows in 1..90usize) {
         let Some(gpu) = gpu() else { return Ok(()) };
         let mut random = Random::new(seed);
         for types in TYPES {
@@ -146,10 +152,12 @@ proptest! {
             let mlp = load_mlp(&*gpu, &stored);
             let run = |x: &Tensor| read(&*gpu, gpu.mlp(&upload(&*gpu, x), mlp.as_ref()).unwrap());
             let found = run(&x);
-            let bound = if types == (DType::F32, DType::F32) { 1e-5 } else { 2e-2 };
+            let bound = if types == [DType::F32; 3] { 1e-5 } else { 2e-2 };
             assert_close(&format!("{types:?}"), found.data(), expected.data(), bound);
-            let one = random.index(rows);
-            assert_same("one", run(&select(&x, &[one])).data(), found.row(one));
+            for most in [1, 20, 40] {
+                let some: Vec<usize> = (0..1 + random.index(most)).map(|_| random.index(rows)).collect();
+                assert_same("some", run(&select(&x, &some)).data(), select(&found, &some).data());
+            }
         }
     }
 }

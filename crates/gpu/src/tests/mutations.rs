@@ -8,7 +8,7 @@ use crate::standin::Build;
 /// A fault: its file, what is replaced by what, and the check that is to notice.
 type Fault = (&'static str, &'static str, &'static str, fn(&Gpu));
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 15] = [
     // A barrier that is missing.
     (
         "norm.cu",
@@ -29,10 +29,16 @@ const FAULTS: [Fault; 11] = [
         |gpu| delta::check(gpu, 3, &[9]),
     ),
     (
-        "matmul.cu",
+        "matmul.cuh",
         "            sync_block();\n#pragma unroll 1",
         "#pragma unroll 1",
         |gpu| linear::check_products(gpu, 2, 40, 1.0),
+    ),
+    (
+        "expert_tiles.cu",
+        "    sync_block();\n#pragma unroll",
+        "#pragma unroll",
+        |gpu| experts::check(gpu, 3, 40),
     ),
     // Off by one.
     ("formats.cuh", "low[1]) << 8", "low[1]) << 7", |gpu| {
@@ -43,6 +49,25 @@ const FAULTS: [Fault; 11] = [
         "g < groups; g += TEAM",
         "g + 1 < groups; g += TEAM",
         |gpu| linear::check_products(gpu, 2, 2, 1.0),
+    ),
+    // A tile too few for an expert that has a full one, and pairs that are left out.
+    (
+        "experts.cu",
+        "left > 16 ? 2 : 1",
+        "left > 17 ? 2 : 1",
+        |gpu| (1..9).for_each(|seed| experts::check(gpu, seed, 17)),
+    ),
+    (
+        "matmul.cuh",
+        "if (slot < count) {",
+        "if (slot < count - 1) {",
+        |gpu| experts::check(gpu, 3, 40),
+    ),
+    (
+        "expert_tiles.cu",
+        "smaller(index, tile.count - 1)",
+        "smaller(index, tile.count - 2)",
+        |gpu| experts::check(gpu, 3, 40),
     ),
     (
         "attention.cu",
