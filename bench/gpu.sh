@@ -40,7 +40,7 @@ step operations 240 "$programs/gpu-ops" --test-threads=1
 step models 120 "$programs/gpu-models" --nocapture --test-threads=1
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck synccheck; do
-        PROPTEST_CASES=1 step "sanitizer-$tool" 240 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        TIDEMILL_TEST_APART=1 PROPTEST_CASES=1 step "sanitizer-$tool" 240 compute-sanitizer --tool "$tool" --error-exitcode 9 \
             "$programs/gpu-ops" --test-threads=1
     done
 fi

@@ -14,6 +14,8 @@ pub(crate) fn open(numbers: &[usize]) -> Result<Vec<Gpu>, GpuError> {
         let gpu = Gpu::open(Options {
             ordinal,
             cache: kernels(),
+            one_by_one: std::env::var_os("TIDEMILL_GPU_GRAPHS")
+                .is_some_and(|graphs| graphs == "off"),
             ..Options::default()
         })?;
         gpu.prepare()?;

@@ -16,7 +16,7 @@ use engine::plan::{Device, Placement};
 use engine::{BackendChoice, Engine, EngineSettings, KvTypes, OnGpu, OpenedModel, Work, argmax};
 use formats::DType;
 use gpu::standin::{self, Build};
-use gpu::{Gpu, Options};
+use gpu::{Asked, Gpu, Options};
 use model::FeedForwardKind;
 use tensor::Reference;
 use tidemill_engine as engine;
@@ -182,28 +182,42 @@ fn check(path: &Path, prompt: &[u32], kv: DType, len: usize) {
     let layers = opened.config.layers.len();
     // Embedding, layers of up to 11, the last norm, the row that is asked for and the head.
     for (choice, most) in [(on(&gpu, None), 11), (experts_in_ram(&gpu, &opened, 1), 14)] {
+        let is_whole = choice.placement.is_none();
         let mut engine = load(&opened, BackendChoice::Gpu(Box::new(choice)), kv);
-        let launches = launches(&gpu, &mut engine, prompt);
-        println!("{name}: {launches} launches for a token through {layers} layers");
-        assert!(launches <= most * layers + 4, "{launches} launches");
+        let asked = asked_for_a_token(&gpu, &mut engine, prompt);
+        println!(
+            "{name}: {} launches for a token through {layers} layers, {} calls, {} of them new to the driver",
+            asked.kernels, asked.calls, asked.changes
+        );
+        assert!(asked.kernels as usize <= most * layers + 4, "{asked:?}");
+        if is_whole {
+            // Those before and after the batch and the row are brought there go one by one.
+            assert!(asked.calls <= 8 + asked.kernels / 16, "{asked:?}");
+            assert_eq!(asked.changes, 0, "a token like the one before");
+        }
     }
 }
 
-/// Launches for one more token of one sequence, all of its work counted.
-fn launches(gpu: &Gpu, engine: &mut Engine, prompt: &[u32]) -> usize {
+/// What the driver is asked for one more token of one sequence, when there were some before.
+fn asked_for_a_token(gpu: &Gpu, engine: &mut Engine, prompt: &[u32]) -> Asked {
     let sequence = engine.start().unwrap();
-    let mut launches = 0;
-    for token in [prompt[0], prompt[1]] {
-        let before = gpu.driver().launches();
+    let mut asked = Asked::default();
+    for token in &prompt[..5] {
+        let before = gpu.driver().asked();
         let work = Work {
             sequence,
-            tokens: vec![token],
+            tokens: vec![*token],
             logits: vec![0],
         };
         engine.step(&[work]).unwrap();
-        launches = gpu.driver().launches() - before;
+        let after = gpu.driver().asked();
+        asked = Asked {
+            kernels: after.kernels - before.kernels,
+            calls: after.calls - before.calls,
+            changes: after.changes - before.changes,
+        };
     }
-    launches as usize
+    asked
 }
 
 fn repository(path: &str) -> PathBuf {

@@ -4,6 +4,44 @@
 
 use crate::driver::Address;
 
+/// What a kernel takes, or a part of it.
+pub(crate) trait KernelArgs {
+    /// Its size in the device's form, which is C's.
+    const BYTES: usize;
+
+    /// Writes it, field by field, to as many zeroed bytes: what is between fields stays zero, so that
+    /// arguments can be compared.
+    fn write(&self, to: &mut [u8]);
+}
+
+macro_rules! numbers {
+    ($($type:ty)*) => {
+        $(
+            impl KernelArgs for $type {
+                const BYTES: usize = size_of::<$type>();
+
+                #[inline(always)]
+                fn write(&self, to: &mut [u8]) {
+                    to[..Self::BYTES].copy_from_slice(&self.to_ne_bytes());
+                }
+            }
+        )*
+    };
+}
+
+numbers! { u64 i32 f32 }
+
+impl<T: KernelArgs, const N: usize> KernelArgs for [T; N] {
+    const BYTES: usize = size_of::<[T; N]>();
+
+    #[inline(always)]
+    fn write(&self, to: &mut [u8]) {
+        for (item, to) in self.iter().zip(to.chunks_exact_mut(T::BYTES)) {
+            item.write(to);
+        }
+    }
+}
+
 /// Gives the structs their form in memory.
 macro_rules! args {
     ($($name:ident { $($field:ident: $type:ty),* $(,)? })*) => {
@@ -11,6 +49,16 @@ macro_rules! args {
             #[repr(C)]
             #[derive(Debug, Clone, Copy, Default)]
             pub(crate) struct $name { $(pub(crate) $field: $type,)* }
+
+            impl KernelArgs for $name {
+                const BYTES: usize = size_of::<$name>();
+
+                #[inline(always)]
+                fn write(&self, to: &mut [u8]) {
+                    let to = &mut to[..Self::BYTES];
+                    $(self.$field.write(&mut to[std::mem::offset_of!($name, $field)..]);)*
+                }
+            }
         )*
     };
 }

@@ -61,6 +61,8 @@ impl Gpu {
         {
             return Ok(Arc::clone(device));
         }
+        // The last one's memory is the next one's, so that launches that read it stay the same.
+        *last = None;
         let device = Arc::new(self.upload_batch(batch)?);
         *last = Some((batch.clone(), Arc::clone(&device)));
         Ok(device)
@@ -98,8 +100,7 @@ impl Gpu {
         let row_spans = numbers(&mut bytes, &mut row_spans);
         let pages = numbers(&mut bytes, &mut pages.into_iter());
         let positions = numbers(&mut bytes, &mut batch.positions.iter().flatten().copied());
-        let buffer = self.take(bytes.len())?;
-        self.uploads.send(buffer.memory(), 0, &bytes)?;
+        let buffer = self.upload_bytes(&bytes)?;
         let spans = || batch.spans.iter();
         Ok(DeviceBatch {
             buffer,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tensor::{OpError, Rotary};
 
-use crate::args;
+use crate::args::{self, KernelArgs};
 use crate::batch::BatchCache;
 use crate::driver::{Address, Driver};
 use crate::error::GpuError;
@@ -25,6 +25,10 @@ pub struct Options {
     pub compiler: Option<PathBuf>,
     /// Where compiled kernels are kept for the next start.
     pub cache: Option<PathBuf>,
+    /// Launches go to the driver one by one, not as graphs: to see what graphs are good for.
+    pub one_by_one: bool,
+    /// Each tensor is an allocation of its own: for tools that see what lies beyond one.
+    pub tensors_apart: bool,
 }
 
 /// The op contract on a GPU. A clone is the same device, with the same stream.
@@ -57,8 +61,11 @@ impl Gpu {
     pub fn open(options: Options) -> Result<Self, GpuError> {
         let driver = Driver::open(options.driver.as_deref(), options.ordinal)?;
         driver.device().check()?;
+        if options.one_by_one {
+            driver.launch_one_by_one();
+        }
         Ok(Self {
-            pool: Pool::new(Arc::clone(&driver)),
+            pool: Pool::new(Arc::clone(&driver), options.tensors_apart),
             uploads: Arc::new(Uploads::new(Arc::clone(&driver))),
             kernels: Arc::new(Kernels::new(
                 Arc::clone(&driver),
@@ -87,7 +94,7 @@ impl Gpu {
     /// If they cannot be compiled.
     pub fn prepare(&self) -> Result<(), GpuError> {
         self.kernels
-            .function("add_norm", size_of::<args::AddNorm>())
+            .function("add_norm", args::AddNorm::BYTES)
             .map(drop)
     }
 
@@ -98,7 +105,7 @@ impl Gpu {
     /// # Safety
     /// `args` is what the kernel takes, and its addresses are of memory as large as the kernel uses, that
     /// is given back only through the driver or the pool.
-    pub(crate) unsafe fn launch<A>(
+    pub(crate) unsafe fn launch<A: KernelArgs>(
         &self,
         kernel: &'static str,
         grid: [usize; 3],
@@ -117,11 +124,12 @@ impl Gpu {
                 ),
             });
         }
-        let function = self.kernels.function(kernel, size_of::<A>())?;
+        let function = self.kernels.function(kernel, A::BYTES)?;
+        let (grid, threads) = (grid.map(|side| side as u32), threads as u32);
         // SAFETY: the caller's promise; the pool and the driver give memory back after work that uses it.
         unsafe {
             self.driver
-                .launch(function, grid.map(|side| side as u32), threads as u32, args)?;
+                .launch(function, grid, threads, A::BYTES, |bytes| args.write(bytes))?;
         }
         Ok(())
     }
@@ -133,10 +141,27 @@ impl Gpu {
 
     /// Numbers on the device.
     pub(crate) fn upload_numbers(&self, numbers: &[u32]) -> Result<Buffer, OpError> {
-        let buffer = self.take(size_of_val(numbers))?;
         let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
-        self.uploads.send(buffer.memory(), 0, &bytes)?;
+        self.upload_bytes(&bytes)
+    }
+
+    /// Bytes on the device.
+    pub(crate) fn upload_bytes(&self, bytes: &[u8]) -> Result<Buffer, OpError> {
+        let buffer = self.take(bytes.len())?;
+        self.send(&buffer, bytes)?;
         Ok(buffer)
+    }
+
+    /// Copies bytes to the beginning of a buffer, in the order of all work.
+    pub(crate) fn send(&self, to: &Buffer, bytes: &[u8]) -> Result<(), GpuError> {
+        let (memory, start) = to.place(bytes.len());
+        self.uploads.send(memory, start, bytes)
+    }
+
+    /// Copies the beginning of a buffer to the host, and waits for it.
+    pub(crate) fn fetch(&self, from: &Buffer, bytes: &mut [u8]) -> Result<(), GpuError> {
+        let (memory, start) = from.place(bytes.len());
+        self.driver.download(memory, start, bytes)
     }
 
     /// Uninitialised activations.

@@ -35,7 +35,7 @@ mod tensor_on_device;
 mod tests;
 mod uploads;
 
-pub use driver::{Device, Driver, Event, Graph, Pinned};
+pub use driver::{Asked, Device, Driver, Event, Pinned};
 pub use error::GpuError;
 pub use formats_on_device::on_device as held_as;
 pub use gpu::{Gpu, Options};

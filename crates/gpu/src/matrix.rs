@@ -257,7 +257,7 @@ impl Gpu {
         for first in (0..stored.rows()).step_by(per_stage) {
             let rows = per_stage.min(stored.rows() - first);
             let bytes = &stored.bytes()[first * row_bytes..][..rows * row_bytes];
-            self.uploads.send(stage.memory(), 0, bytes)?;
+            self.send(&stage, bytes)?;
             let args = args::Repack {
                 blocks: stage.address(),
                 to: layout.args(memory, offset),

@@ -17,11 +17,27 @@ typedef std::vector<std::function<void()>> Work;
 namespace {
 enum : Result { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, NOT_FOUND = 500, NOT_READY = 600 };
 
-struct Graph { Work work; };
+// A launch as a graph has it; the fields are those of `CUDA_KERNEL_NODE_PARAMS_v2`.
+struct NodeParams {
+    void* function;
+    unsigned grid[3], block[3], shared_bytes;
+    void **args, **extra;
+    void *kernel, *context;
+};
+struct Node {
+    const shim::Kernel* kernel;
+    Index3 grid, block;
+    std::vector<u64> args;
+    void run() const { shim::launch(*kernel, grid, block, args.data()); }
+};
+struct Graph { std::vector<std::unique_ptr<Node>> nodes; };
+struct ReadyGraph {
+    std::vector<Node> nodes;
+    std::map<void*, size_t> places;  // of the nodes it was made of
+};
 typedef std::shared_ptr<bool> Event;  // whether it was reached
 
 Work queue;
-Work* captured;  // where work goes instead while a stream is captured
 std::map<void*, size_t> pinned;
 size_t used_bytes;
 std::map<void*, size_t> allocations;
@@ -31,7 +47,7 @@ size_t total_bytes() {
     return static_cast<size_t>(mib ? atoi(mib) : 256) << 20;
 }
 
-void ask(std::function<void()> work) { (captured ? *captured : queue).push_back(std::move(work)); }
+void ask(std::function<void()> work) { queue.push_back(std::move(work)); }
 
 void finish() {
     Work work;
@@ -47,6 +63,17 @@ bool is_pinned(const void* at) {
 }
 
 void* pointer(Address at) { return reinterpret_cast<void*>(at); }
+
+bool read_node(const NodeParams& params, Node& node) {
+    auto [gx, gy, gz] = params.grid;
+    if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535 || params.shared_bytes != 0) return false;
+    node.kernel = static_cast<const shim::Kernel*>(params.function);
+    node.grid = Index3{gx, gy, gz};
+    node.block = Index3{params.block[0], params.block[1], params.block[2]};
+    node.args.assign((node.kernel->args_size + 7) / 8, 0);
+    memcpy(node.args.data(), params.args[0], node.kernel->args_size);
+    return true;
+}
 }  // namespace
 
 extern "C" {
@@ -116,7 +143,7 @@ Result cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
 }
 Result cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void*) {
     ask([=] { memcpy(to, pointer(from), bytes); });
-    if (!is_pinned(to) && !captured) finish();
+    if (!is_pinned(to)) finish();
     return OK;
 }
 Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void*) {
@@ -164,42 +191,50 @@ Result cuFuncGetParamInfo(void* function, size_t index, size_t* offset, size_t* 
 }
 Result cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                       unsigned shared_bytes, void*, void** args, void**) {
-    if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535 || shared_bytes != 0) return INVALID_VALUE;
-    const shim::Kernel* kernel = static_cast<shim::Kernel*>(function);
-    const u8* first = static_cast<const u8*>(args[0]);
-    auto copy = std::make_shared<std::vector<u64>>((kernel->args_size + 7) / 8);
-    memcpy(copy->data(), first, kernel->args_size);
-    ask([=] { shim::launch(*kernel, Index3{gx, gy, gz}, Index3{bx, by, bz}, copy->data()); });
+    Node node;
+    NodeParams params = {function, {gx, gy, gz}, {bx, by, bz}, shared_bytes, args, nullptr, nullptr, nullptr};
+    if (!read_node(params, node)) return INVALID_VALUE;
+    ask([node = std::move(node)] { node.run(); });
     return OK;
 }
 
-Result cuStreamBeginCapture_v2(void*, int) {
-    if (captured) return INVALID_VALUE;
-    captured = new Work();
-    return OK;
+Result cuGraphCreate(void** graph, unsigned flags) {
+    *graph = new Graph();
+    return flags == 0 ? OK : INVALID_VALUE;
 }
-Result cuStreamEndCapture(void*, void** graph) {
-    if (!captured) return INVALID_VALUE;
-    *graph = new Graph{std::move(*captured)};
-    delete captured;
-    captured = nullptr;
+// Nodes are run in the order in which they were added, which must be that of their dependencies.
+Result cuGraphAddKernelNode_v2(void** made, void* graph, void* const* before, size_t count, const NodeParams* params) {
+    auto& nodes = static_cast<Graph*>(graph)->nodes;
+    if (count != (nodes.empty() ? 0 : 1) || (count == 1 && *before != nodes.back().get())) return INVALID_VALUE;
+    auto node = std::make_unique<Node>();
+    if (!read_node(*params, *node)) return INVALID_VALUE;
+    *made = node.get();
+    nodes.push_back(std::move(node));
     return OK;
 }
 Result cuGraphInstantiateWithFlags(void** ready, void* graph, u64) {
-    *ready = new Graph(*static_cast<Graph*>(graph));
+    auto made = std::make_unique<ReadyGraph>();
+    for (auto& node : static_cast<Graph*>(graph)->nodes) {
+        made->places[node.get()] = made->nodes.size();
+        made->nodes.push_back(*node);
+    }
+    *ready = made.release();
     return OK;
 }
-Result cuGraphExecUpdate_v2(void* ready, void* graph, void*) {
-    finish();
-    *static_cast<Graph*>(ready) = *static_cast<Graph*>(graph);
-    return OK;
+// What was asked for before keeps what it had.
+Result cuGraphExecKernelNodeSetParams_v2(void* ready, void* node, const NodeParams* params) {
+    ReadyGraph* graph = static_cast<ReadyGraph*>(ready);
+    auto place = graph->places.find(node);
+    if (place == graph->places.end()) return INVALID_VALUE;
+    Node& changed = graph->nodes[place->second];
+    if (params->function != changed.kernel) return INVALID_VALUE;
+    return read_node(*params, changed) ? OK : INVALID_VALUE;
 }
 Result cuGraphLaunch(void* ready, void*) {
-    auto graph = std::make_shared<Graph>(*static_cast<Graph*>(ready));
-    ask([=] { for (auto& item : graph->work) item(); });
+    ask([nodes = static_cast<ReadyGraph*>(ready)->nodes] { for (auto& node : nodes) node.run(); });
     return OK;
 }
-Result cuGraphExecDestroy(void* ready) { finish(); delete static_cast<Graph*>(ready); return OK; }
+Result cuGraphExecDestroy(void* ready) { delete static_cast<ReadyGraph*>(ready); return OK; }
 Result cuGraphDestroy(void* graph) { delete static_cast<Graph*>(graph); return OK; }
 
 // Of the stand-in alone: another order of threads.

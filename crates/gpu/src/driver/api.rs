@@ -12,6 +12,23 @@ use crate::error::GpuError;
 
 type Pointer = *mut c_void;
 
+/// `CUDA_KERNEL_NODE_PARAMS_v2`: a launch of a graph.
+#[repr(C)]
+pub(crate) struct KernelNode {
+    pub(crate) function: Pointer,
+    pub(crate) grid: [u32; 3],
+    pub(crate) block: [u32; 3],
+    pub(crate) shared_bytes: u32,
+    /// Where each argument is.
+    pub(crate) args: *mut Pointer,
+    /// Another form of arguments.
+    pub(crate) extra: *mut Pointer,
+    /// In place of a function.
+    pub(crate) kernel: Pointer,
+    /// The current one if null.
+    pub(crate) context: Pointer,
+}
+
 /// A table of functions, and the library that has them.
 macro_rules! functions {
     ($(#[$about:meta])* $table:ident of $what:literal { $($name:ident = $symbol:literal ($($arg:ty),*);)* }) => {
@@ -68,8 +85,6 @@ functions! {
         create_stream = "cuStreamCreate" (*mut Pointer, u32);
         destroy_stream = "cuStreamDestroy_v2" (Pointer);
         synchronise_stream = "cuStreamSynchronize" (Pointer);
-        begin_capture = "cuStreamBeginCapture_v2" (Pointer, i32);
-        end_capture = "cuStreamEndCapture" (Pointer, *mut Pointer);
         create_event = "cuEventCreate" (*mut Pointer, u32);
         destroy_event = "cuEventDestroy_v2" (Pointer);
         record_event = "cuEventRecord" (Pointer, Pointer);
@@ -79,8 +94,10 @@ functions! {
         get_function = "cuModuleGetFunction" (*mut Pointer, Pointer, *const c_char);
         parameter_info = "cuFuncGetParamInfo" (Pointer, usize, *mut usize, *mut usize);
         launch = "cuLaunchKernel" (Pointer, u32, u32, u32, u32, u32, u32, u32, Pointer, *mut Pointer, *mut Pointer);
+        create_graph = "cuGraphCreate" (*mut Pointer, u32);
+        add_kernel_node = "cuGraphAddKernelNode_v2" (*mut Pointer, Pointer, *const Pointer, usize, *const KernelNode);
+        set_kernel_node = "cuGraphExecKernelNodeSetParams_v2" (Pointer, Pointer, *const KernelNode);
         instantiate_graph = "cuGraphInstantiateWithFlags" (*mut Pointer, Pointer, u64);
-        update_graph = "cuGraphExecUpdate_v2" (Pointer, Pointer, *mut c_void);
         launch_graph = "cuGraphLaunch" (Pointer, Pointer);
         destroy_ready_graph = "cuGraphExecDestroy" (Pointer);
         destroy_graph = "cuGraphDestroy" (Pointer);

@@ -67,8 +67,7 @@ impl Event {
 impl Drop for Event {
     fn drop(&mut self) {
         // SAFETY: made by this driver, destroyed once.
-        let _ = self.driver.call("cuEventDestroy", |api| unsafe {
-            (api.destroy_event)(self.event.0)
-        });
+        self.driver
+            .give_back(|api| unsafe { (api.destroy_event)(self.event.0) });
     }
 }

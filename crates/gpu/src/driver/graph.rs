@@ -1,112 +1,139 @@
-//! Work that is recorded once and asked for many times.
+//! Launches that the driver knows as one piece of work.
 
-use std::sync::Arc;
+use std::ffi::c_void;
 
-use super::{Driver, Handle};
+use super::api::{Api, KernelNode};
+use super::queue::{Launch, Run};
+use super::{Handle, check};
 use crate::error::GpuError;
 
-/// Recorded work, ready to run.
+/// A run of launches, ready to be asked for as one.
 ///
-/// It holds addresses, not memory: who launches it keeps that memory.
-pub struct Graph {
-    driver: Arc<Driver>,
+/// It holds addresses, not memory, and what it holds is compared with the run that is asked for each time.
+/// Who drops it gives it back first ([`Graph::give_back`]).
+pub(super) struct Graph {
+    recorded: Handle,
     ready: Handle,
-}
-
-/// What was recorded; given back when dropped.
-struct Recorded<'a>(&'a Driver, Handle);
-
-impl Drop for Recorded<'_> {
-    fn drop(&mut self) {
-        // SAFETY: made by this driver, destroyed once.
-        let _ = self.0.call("cuGraphDestroy", |api| unsafe {
-            (api.destroy_graph)(self.1.0)
-        });
-    }
-}
-
-fn record<E: From<GpuError>>(
-    driver: &Driver,
-    work: impl FnOnce() -> Result<(), E>,
-) -> Result<Recorded<'_>, E> {
-    const THREAD_LOCAL: i32 = 1;
-    // SAFETY: the stream lives as long as the driver.
-    driver.call("cuStreamBeginCapture", |api| unsafe {
-        (api.begin_capture)(driver.stream.0, THREAD_LOCAL)
-    })?;
-    let done = work();
-    let mut graph = Handle::NONE;
-    // SAFETY: a capture is on; the place outlives the call. It ends also where the work failed.
-    driver.call("cuStreamEndCapture", |api| unsafe {
-        (api.end_capture)(driver.stream.0, &raw mut graph.0)
-    })?;
-    let recorded = Recorded(driver, graph);
-    done?;
-    Ok(recorded)
+    nodes: Vec<Handle>,
+    /// What the driver has of it.
+    run: Run,
 }
 
 impl Graph {
-    /// Records what `work` asks of the driver, without doing it. Work that uploads, downloads or waits
-    /// cannot be recorded: what it brings is of this time, not of a launch's.
-    ///
-    /// # Errors
-    /// Those of `work`, and if the driver cannot record it.
-    pub fn capture<E: From<GpuError>>(
-        driver: &Arc<Driver>,
-        work: impl FnOnce() -> Result<(), E>,
-    ) -> Result<Self, E> {
-        let recorded = record(driver, work)?;
-        let mut ready = Handle::NONE;
-        // SAFETY: the graph was just recorded; the place outlives the call.
-        driver.call("cuGraphInstantiate", |api| unsafe {
-            (api.instantiate_graph)(&raw mut ready.0, recorded.1.0, 0)
+    /// Makes a graph of a run.
+    pub(super) fn new(api: &Api, run: Run) -> Result<Self, GpuError> {
+        let mut graph = Self {
+            recorded: Handle::NONE,
+            ready: Handle::NONE,
+            nodes: Vec::with_capacity(run.launches.len()),
+            run,
+        };
+        let made = graph.make(api);
+        if made.is_err() {
+            graph.give_back(api);
+        }
+        made.map(|()| graph)
+    }
+
+    fn make(&mut self, api: &Api) -> Result<(), GpuError> {
+        // SAFETY: the place outlives the call.
+        check(api, "cuGraphCreate", unsafe {
+            (api.create_graph)(&raw mut self.recorded.0, 0)
         })?;
-        Ok(Self {
-            driver: Arc::clone(driver),
-            ready,
+        for launch in &self.run.launches {
+            let mut node = Handle::NONE;
+            let before = self.nodes.last().map_or(Handle::NONE, |before| *before);
+            let count = usize::from(!self.nodes.is_empty());
+            // SAFETY: the graph and the node before are its own; the driver copies what it is shown.
+            let add = |params: *const KernelNode| unsafe {
+                (api.add_kernel_node)(
+                    &raw mut node.0,
+                    self.recorded.0,
+                    &raw const before.0,
+                    count,
+                    params,
+                )
+            };
+            check(
+                api,
+                "cuGraphAddKernelNode",
+                with_params(&self.run, launch, add),
+            )?;
+            self.nodes.push(node);
+        }
+        // SAFETY: the graph is whole; the place outlives the call.
+        check(api, "cuGraphInstantiate", unsafe {
+            (api.instantiate_graph)(&raw mut self.ready.0, self.recorded.0, 0)
         })
     }
 
-    /// Records work of the same shape again, with other arguments.
+    /// Asks for `run`, a run of the same kernels: tells the driver which launches differ from those before
+    /// and returns how many did. What `run` is then is of no use.
     ///
     /// # Errors
-    /// As [`Graph::capture`], and if the shape differs: then capture a new one.
-    pub fn update<E: From<GpuError>>(
-        &mut self,
-        work: impl FnOnce() -> Result<(), E>,
-    ) -> Result<(), E> {
-        // `CUgraphExecUpdateResultInfo`: an enum and two pointers.
-        let mut result = [0u64; 3];
-        let recorded = record(&self.driver, work)?;
-        // SAFETY: both graphs live, and the place has the size of the result.
-        self.driver.call("cuGraphExecUpdate", |api| unsafe {
-            (api.update_graph)(self.ready.0, recorded.1.0, result.as_mut_ptr().cast())
-        })?;
-        Ok(())
-    }
-
-    /// Asks for the recorded work.
+    /// If the driver fails; then the graph is of no use any more.
     ///
     /// # Safety
-    /// All that the work reads and writes is still what it was when it was recorded: no tensor, weight or
-    /// page memory of it was dropped, those that were made while recording included, since the pool gives
-    /// a dropped tensor's memory to the next.
-    ///
-    /// # Errors
-    /// If the driver fails.
-    pub unsafe fn launch(&self) -> Result<(), GpuError> {
-        // SAFETY: the graph is ready; the caller keeps its memory.
-        self.driver.call("cuGraphLaunch", |api| unsafe {
-            (api.launch_graph)(self.ready.0, self.driver.stream.0)
-        })
+    /// As [`super::Driver::launch`], for each of the run's launches.
+    pub(super) unsafe fn launch(
+        &mut self,
+        api: &Api,
+        stream: Handle,
+        run: &mut Run,
+    ) -> Result<usize, GpuError> {
+        let mut changed = 0;
+        for (index, launch) in run.launches.iter().enumerate() {
+            let known = &self.run.launches[index];
+            if known.grid == launch.grid && self.run.args_of(known) == run.args_of(launch) {
+                continue;
+            }
+            // SAFETY: the node is of the graph that `ready` was made of. Work that was asked for keeps
+            // what it was asked for with.
+            let set = |params: *const KernelNode| unsafe {
+                (api.set_kernel_node)(self.ready.0, self.nodes[index].0, params)
+            };
+            check(
+                api,
+                "cuGraphExecKernelNodeSetParams",
+                with_params(run, launch, set),
+            )?;
+            changed += 1;
+        }
+        std::mem::swap(&mut self.run, run);
+        // SAFETY: the graph is ready; the caller keeps the memory.
+        check(api, "cuGraphLaunch", unsafe {
+            (api.launch_graph)(self.ready.0, stream.0)
+        })?;
+        Ok(changed)
+    }
+
+    /// Gives it back to the driver, which keeps it until it has run.
+    pub(super) fn give_back(&self, api: &Api) {
+        // SAFETY: both were made by this driver and are given back once. Errors have nobody to go to.
+        unsafe {
+            if self.ready != Handle::NONE {
+                let _ = (api.destroy_ready_graph)(self.ready.0);
+            }
+            if self.recorded != Handle::NONE {
+                let _ = (api.destroy_graph)(self.recorded.0);
+            }
+        }
     }
 }
 
-impl Drop for Graph {
-    fn drop(&mut self) {
-        // SAFETY: made by this driver, destroyed once.
-        let _ = self.driver.call("cuGraphExecDestroy", |api| unsafe {
-            (api.destroy_ready_graph)(self.ready.0)
-        });
-    }
+/// Shows the driver a launch as it wants to see a graph's.
+fn with_params(run: &Run, launch: &Launch, show: impl FnOnce(*const KernelNode) -> i32) -> i32 {
+    let args = run.args_of(launch).as_ptr().cast_mut().cast::<c_void>();
+    let mut pointers = [args];
+    let params = KernelNode {
+        function: launch.function.0,
+        grid: launch.grid,
+        block: [launch.threads, 1, 1],
+        shared_bytes: 0,
+        args: pointers.as_mut_ptr(),
+        extra: std::ptr::null_mut(),
+        kernel: std::ptr::null_mut(),
+        context: std::ptr::null_mut(),
+    };
+    show(&raw const params)
 }

@@ -41,9 +41,8 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: it was allocated by this driver and is freed once; the driver waits for work that uses it.
-        let _ = self
-            .driver
-            .call("cuMemFree", |api| unsafe { (api.free)(self.address) });
+        self.driver
+            .give_back(|api| unsafe { (api.free)(self.address) });
     }
 }
 
@@ -69,9 +68,8 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         // SAFETY: allocated by this driver, freed once.
-        let _ = self.driver.call("cuMemFreeHost", |api| unsafe {
-            (api.free_pinned)(self.start)
-        });
+        self.driver
+            .give_back(|api| unsafe { (api.free_pinned)(self.start) });
     }
 }
 

@@ -1,6 +1,7 @@
 //! The driver, as narrow as the rest of this crate needs it: memory, copies, launches, events, graphs.
 //!
 //! One [`Driver`] is one device with one stream: all work is done in the order in which it is asked for.
+//! Launches are gathered and go to the driver as graphs (`queue.rs`).
 //! Functions that take addresses trust their callers, within this crate, that these are of live memory.
 
 mod api;
@@ -8,11 +9,12 @@ mod device;
 mod event;
 mod graph;
 mod memory;
+mod queue;
 
 pub use device::Device;
 pub use event::Event;
-pub use graph::Graph;
 pub use memory::Pinned;
+pub use queue::Asked;
 
 pub(crate) use api::functions;
 pub(crate) use memory::Memory;
@@ -20,10 +22,10 @@ pub(crate) use memory::Memory;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use api::Api;
+use queue::Queue;
 
 use crate::error::GpuError;
 
@@ -31,7 +33,7 @@ use crate::error::GpuError;
 pub(crate) type Address = u64;
 
 /// What the driver gives out to name its things.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Handle(*mut c_void);
 
 // SAFETY: the driver's handles may be used by any thread; who uses them is ordered by `Driver`.
@@ -55,7 +57,7 @@ pub struct Driver {
     ordinal: i32,
     context: Handle,
     stream: Handle,
-    launches: AtomicU64,
+    queue: Mutex<Queue>,
 }
 
 impl Driver {
@@ -95,18 +97,13 @@ impl Driver {
             ordinal: number,
             context,
             stream,
-            launches: AtomicU64::new(0),
+            queue: Mutex::new(Queue::new()),
         }))
     }
 
     /// What the device is.
     pub fn device(&self) -> &Device {
         &self.device
-    }
-
-    /// Kernels launched so far.
-    pub fn launches(&self) -> u64 {
-        self.launches.load(Ordering::Relaxed)
     }
 
     /// Free and total bytes of the device's memory.
@@ -133,15 +130,36 @@ impl Driver {
         })
     }
 
-    /// Calls the driver in this device's context.
+    /// Calls the driver in this device's context, after all launches that were asked for.
+    ///
+    /// # Errors
+    /// Those of the call, and of launches before it.
     fn call(&self, name: &'static str, f: impl FnOnce(&Api) -> i32) -> Result<(), GpuError> {
+        self.enter()?;
+        self.send_gathered();
+        self.failure()?;
+        check(&self.api, name, f(&self.api))
+    }
+
+    /// Calls the driver to give something back, after all launches that were asked for. What fails of
+    /// these is left for the next call to tell.
+    fn give_back(&self, f: impl FnOnce(&Api) -> i32) {
+        if self.enter().is_ok() {
+            self.send_gathered();
+            // Nobody can do anything about it.
+            let _ = f(&self.api);
+        }
+    }
+
+    /// Makes this device's context the thread's.
+    fn enter(&self) -> Result<(), GpuError> {
         if CURRENT.get() != self.context.0 {
             // SAFETY: the context is held until `self` is dropped.
             let code = unsafe { (self.api.set_current_context)(self.context.0) };
             check(&self.api, "cuCtxSetCurrent", code)?;
             CURRENT.set(self.context.0);
         }
-        check(&self.api, name, f(&self.api))
+        Ok(())
     }
 
     /// Makes an image's kernels known. The image is whole: the driver does not ask for its length.
@@ -180,48 +198,14 @@ impl Driver {
         }
         Ok(function)
     }
-
-    /// Asks for a kernel to run, in blocks of `threads`.
-    ///
-    /// # Safety
-    /// `args` is what the kernel takes, every address in it is of memory that lives until the kernel has
-    /// run, and is as large as the kernel takes it to be.
-    pub(crate) unsafe fn launch<A>(
-        &self,
-        function: Handle,
-        grid: [u32; 3],
-        threads: u32,
-        args: &A,
-    ) -> Result<(), GpuError> {
-        let mut pointers = [std::ptr::from_ref(args).cast_mut().cast::<c_void>()];
-        // SAFETY: the driver copies the argument before it returns; the rest is the caller's promise.
-        self.call("cuLaunchKernel", |api| unsafe {
-            (api.launch)(
-                function.0,
-                grid[0],
-                grid[1],
-                grid[2],
-                threads,
-                1,
-                1,
-                0,
-                self.stream.0,
-                pointers.as_mut_ptr(),
-                std::ptr::null_mut(),
-            )
-        })?;
-        self.launches.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        self.forget_graphs();
         // SAFETY: both were made in `open` and nothing else holds them: all that does keeps `self` alive.
         // Errors have nobody to go to.
-        let _ = self.call("cuStreamDestroy", |api| unsafe {
-            (api.destroy_stream)(self.stream.0)
-        });
+        self.give_back(|api| unsafe { (api.destroy_stream)(self.stream.0) });
         // SAFETY: as above.
         let _ = unsafe { (self.api.release_context)(self.ordinal) };
         CURRENT.set(std::ptr::null_mut());

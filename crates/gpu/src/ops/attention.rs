@@ -175,8 +175,7 @@ impl Gpu {
         }
         let frequencies = rotary.frequencies.iter().flat_map(|f| f.to_le_bytes());
         let bytes: Vec<u8> = frequencies.chain(rotary.axes.iter().copied()).collect();
-        let buffer = Arc::new(self.take(bytes.len())?);
-        self.uploads.send(buffer.memory(), 0, &bytes)?;
+        let buffer = Arc::new(self.upload_bytes(&bytes)?);
         *last = Some((rotary.clone(), Arc::clone(&buffer)));
         Ok(buffer)
     }

@@ -101,8 +101,8 @@ impl Gpu {
         let pairs = routing.rows * routing.slots;
         let mut bytes = vec![0; 2 * pairs * size_of::<u32>()];
         let (chosen, weights) = bytes.split_at_mut(pairs * size_of::<u32>());
-        self.driver.download(routing.chosen.memory(), 0, chosen)?;
-        self.driver.download(routing.weights.memory(), 0, weights)?;
+        self.fetch(&routing.chosen, chosen)?;
+        self.fetch(&routing.weights, weights)?;
         let pairs = chosen.as_chunks().0.iter().zip(weights.as_chunks().0);
         let pairs: Vec<(usize, f32)> = pairs
             .map(|(expert, weight)| {

@@ -85,7 +85,7 @@ impl Gpu {
 
     pub(super) fn to_host(&self, x: &Activations) -> Result<Tensor, OpError> {
         let mut bytes = vec![0; x.rows * x.cols * size_of::<f32>()];
-        self.driver.download(x.values.memory(), 0, &mut bytes)?;
+        self.fetch(&x.values, &mut bytes)?;
         let values = bytes.as_chunks::<4>().0.iter();
         let values = values.map(|bytes| f32::from_le_bytes(*bytes)).collect();
         Ok(Tensor::from_vec(x.rows, x.cols, values))
@@ -106,7 +106,7 @@ impl Gpu {
             .iter()
             .flat_map(|value| value.to_le_bytes())
             .collect();
-        self.uploads.send(out.values.memory(), 0, &bytes)?;
+        self.send(&out.values, &bytes)?;
         Ok(out)
     }
 }

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use formats::DType;
-use tensor::{AttentionShape, OpError, Ops};
+use tensor::{AttentionShape, OpError, Ops, Tensor};
 
 use super::{Random, assert_same, attention, gpu, read, standin_options, upload};
-use crate::{Device, Driver, Event, Gpu, GpuError, Graph, Nvrtc, Options, nvrtc};
+use crate::args::{self, KernelArgs};
+use crate::{Asked, Device, Driver, Event, Gpu, GpuError, Nvrtc, Options, nvrtc};
 
 #[test]
 fn without_a_driver_there_is_a_message() {
@@ -153,41 +154,163 @@ fn events_are_reached_in_order() {
     drop(x);
 }
 
+/// Adds `y` to `x` so many times, with other tensors in between: the sums, and what was asked for.
+fn add_often(gpu: &Gpu, (x, y): (&Tensor, &Tensor), times: usize) -> (Tensor, Vec<Asked>) {
+    let weight = gpu.load_vector(vec![1.0; x.cols()]).unwrap();
+    let (mut sum, addend) = (upload(gpu, x), upload(gpu, y));
+    let asked = (0..times).map(|_| {
+        let before = gpu.driver().asked();
+        for _ in 0..10 {
+            gpu.add_norm(&mut sum, Some(&addend), &weight, 1e-6)
+                .unwrap();
+        }
+        // Something else that is asked for sends what was gathered.
+        Event::record(gpu.driver()).unwrap();
+        let after = gpu.driver().asked();
+        Asked {
+            kernels: after.kernels - before.kernels,
+            calls: after.calls - before.calls,
+            changes: after.changes - before.changes,
+        }
+    });
+    let asked = asked.collect();
+    (read(gpu, sum), asked)
+}
+
 #[test]
-fn recorded_work_runs_as_often_as_it_is_asked_for() {
+fn launches_that_come_again_are_one_call() {
     let Some(gpu) = gpu() else { return };
     let mut random = Random::new(2);
     let (x, y) = (random.tensor(3, 64), random.tensor(3, 64));
-    let weight = gpu.load_vector(random.values(64)).unwrap();
-    let (mut residual, addend) = (upload(&*gpu, &x), upload(&*gpu, &y));
-    // Nothing may be allocated while work is recorded: what it makes is in the pool before.
-    let room = [(); 2].map(|()| (gpu.tensor(3, 64).unwrap(), gpu.codes(3, 64).unwrap()));
-    gpu.prepare().unwrap();
-    drop(room);
-    let mut made = Vec::new();
-    let mut add = || -> Result<(), OpErrorOrGpu> {
-        made.push(gpu.add_norm(&mut residual, Some(&addend), &weight, 1e-6)?);
-        Ok(())
-    };
-    let before = gpu.driver().launches();
-    let mut graph = Graph::capture(gpu.driver(), &mut add).unwrap();
-    // SAFETY: its tensors are kept, those that it made in `made`.
-    unsafe { graph.launch().unwrap() };
-    graph.update(&mut add).unwrap();
-    // SAFETY: as above.
-    unsafe { graph.launch().unwrap() };
-    assert_eq!(
-        gpu.driver().launches() - before,
-        2,
-        "those that were recorded"
-    );
-    let mut expected = x;
-    for _ in 0..2 {
+    let mut expected = x.clone();
+    for _ in 0..50 {
         for (value, add) in expected.data_mut().iter_mut().zip(y.data()) {
             *value += add;
         }
     }
-    assert_same("twice added", read(&*gpu, residual).data(), expected.data());
+    let of = |calls, changes| Asked {
+        kernels: 10,
+        calls,
+        changes,
+    };
+    let (sum, asked) = add_often(&gpu, (&x, &y), 5);
+    assert_same("fifty times", sum.data(), expected.data());
+    assert_eq!(asked, [of(10, 0), of(1, 0), of(1, 0), of(1, 0), of(1, 0)]);
+    // Other rows are another grid, and elsewhere in memory.
+    let kept = gpu.take(100).unwrap();
+    let (few, more) = (random.tensor(2, 64), random.tensor(2, 64));
+    let (_, asked) = add_often(&gpu, (&few, &more), 2);
+    assert_eq!(asked, [of(1, 10), of(1, 0)]);
+    drop(kept);
+    gpu.driver().launch_one_by_one();
+    let (sum, asked) = add_often(&gpu, (&x, &y), 5);
+    assert_same("one by one", sum.data(), expected.data());
+    assert_eq!(asked, [of(10, 0); 5]);
+}
+
+#[test]
+fn graphs_are_told_what_changed_and_asked_work_keeps_what_it_had() {
+    let Some(gpu) = gpu() else { return };
+    let mut random = Random::new(3);
+    let weight = gpu.load_vector(vec![1.0; 64]).unwrap();
+    let (x, y) = (random.tensor(3, 64), random.tensor(3, 64));
+    let addend = upload(&*gpu, &y);
+    let mut sums: Vec<_> = (0..6).map(|_| upload(&*gpu, &x)).collect();
+    // Nothing waits between the runs: each is of other tensors.
+    for (times, sum) in sums.iter_mut().enumerate() {
+        for index in 0..8 {
+            let addend = (index < times).then_some(&addend);
+            gpu.add_norm(sum, addend, &weight, 1e-6).unwrap();
+        }
+        Event::record(gpu.driver()).unwrap();
+    }
+    let mut expected = x;
+    for (times, sum) in sums.into_iter().enumerate() {
+        let what = format!("{times} times");
+        assert_same(&what, read(&*gpu, sum).data(), expected.data());
+        for (value, add) in expected.data_mut().iter_mut().zip(y.data()) {
+            *value += add;
+        }
+    }
+}
+
+#[test]
+fn a_launch_that_is_refused_is_told_once() {
+    let Some(gpu) = gpu() else { return };
+    if super::is_real() {
+        // A real device may be of no more use after that.
+        return;
+    }
+    let function = gpu.kernels.function("add", args::Add::BYTES).unwrap();
+    for singly in [false, true] {
+        if singly {
+            gpu.driver().launch_one_by_one();
+        }
+        // SAFETY: it does not run.
+        let asked = unsafe {
+            let write = |bytes: &mut [u8]| args::Add::default().write(bytes);
+            gpu.driver()
+                .launch(function, [1, 70_000, 1], 32, args::Add::BYTES, write)
+        };
+        let told = asked.and_then(|()| gpu.driver().synchronise());
+        let text = told.unwrap_err().to_string();
+        assert!(text.contains("cuLaunchKernel"), "{text}");
+        gpu.driver().synchronise().unwrap();
+        assert_eq!(read(&*gpu, upload(&*gpu, &Tensor::zeros(1, 32))).rows(), 1);
+    }
+}
+
+#[test]
+fn tensors_share_memory_and_steps_like_those_before_get_the_same() {
+    let Some(gpu) = gpu() else { return };
+    let sizes = [1000, 1, 70_000, 256, 3 << 20, 12, 5000, 800 << 10];
+    let step = || {
+        let mut kept = Vec::new();
+        let mut places = Vec::new();
+        for (index, size) in sizes.into_iter().enumerate() {
+            kept.push(gpu.take(size).unwrap());
+            places.push(kept.last().unwrap().address());
+            if index % 3 == 2 {
+                drop(kept.remove(0));
+            }
+        }
+        places
+    };
+    let first = step();
+    if super::are_apart() {
+        return;
+    }
+    let free = gpu.driver().memory().unwrap().0;
+    assert!(first.iter().all(|address| address % 256 == 0));
+    for _ in 0..5 {
+        assert_eq!(step(), first);
+    }
+    assert_eq!(gpu.driver().memory().unwrap().0, free, "no more is taken");
+    // No two of those in use overlap.
+    let mut random = Random::new(8);
+    let mut kept: Vec<(u64, u64, crate::pool::Buffer)> = Vec::new();
+    for _ in 0..2000 {
+        if kept.len() > 20 || (!kept.is_empty() && random.index(3) == 0) {
+            let index = random.index(kept.len());
+            kept.swap_remove(index);
+            continue;
+        }
+        let bytes = 1 + random.index(200_000);
+        let buffer = gpu.take(bytes).unwrap();
+        let (start, end) = (buffer.address(), buffer.address() + bytes as u64);
+        let overlaps = kept.iter().any(|(s, e, _)| start < *e && *s < end);
+        assert!(!overlaps);
+        kept.push((start, end, buffer));
+    }
+    let most: usize = 20 * 200_000;
+    let taken = free.saturating_sub(gpu.driver().memory().unwrap().0);
+    assert!(taken < 2 * most, "{taken} bytes for at most {most}");
+    drop(kept);
+    gpu.pool.clear();
+    assert!(
+        gpu.driver().memory().unwrap().0 >= free,
+        "all was given back"
+    );
 }
 
 #[test]
@@ -228,23 +351,4 @@ fn uploads_have_read_their_bytes_when_they_return() {
     gpu.driver().download(&device, 0, &mut found).unwrap();
     let different = found.iter().zip(&expected).position(|(f, e)| f != e);
     assert_eq!(different, None, "the first byte that is another");
-}
-
-/// Errors of work that is recorded.
-#[derive(Debug)]
-enum OpErrorOrGpu {
-    Op(#[expect(dead_code, reason = "shown when a test fails")] OpError),
-    Gpu(#[expect(dead_code, reason = "shown when a test fails")] GpuError),
-}
-
-impl From<OpError> for OpErrorOrGpu {
-    fn from(error: OpError) -> Self {
-        Self::Op(error)
-    }
-}
-
-impl From<GpuError> for OpErrorOrGpu {
-    fn from(error: GpuError) -> Self {
-        Self::Gpu(error)
-    }
 }

@@ -37,12 +37,21 @@ pub(crate) fn cases(cases: u32) -> Config {
 
 /// Set for the process that the sanitizer watches.
 pub(crate) const SANITIZED: &str = "TIDEMILL_STANDIN_SANITIZED";
+/// Set where something watches the ends of allocations.
+const APART: &str = "TIDEMILL_TEST_APART";
 
 /// Where stand-ins are built.
 pub(crate) fn build_folder() -> PathBuf {
     let mut folder = std::env::current_exe().expect("a test is a file");
     folder.pop();
     folder.join("standin")
+}
+
+/// Whether each tensor is an allocation of its own.
+pub(crate) fn are_apart() -> bool {
+    [SANITIZED, APART]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some())
 }
 
 /// Whether tests are to run on a real GPU.
@@ -78,13 +87,21 @@ pub(crate) fn gpu() -> Option<Alone> {
 pub(crate) fn gpu_of(build: &Build) -> Option<Alone> {
     let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     if is_real() && build.mutations.is_empty() {
-        let gpu = Gpu::open(Options::default()).expect("this machine has a GPU");
+        let options = Options {
+            tensors_apart: are_apart(),
+            ..Options::default()
+        };
+        let gpu = Gpu::open(options).expect("this machine has a GPU");
         return Some(Alone { gpu, _one: one });
     }
     let Some(options) = standin::options(&build_folder(), build).expect("the stand-in compiles")
     else {
         eprintln!("SKIPPED: no g++ to build the stand-in GPU with; kernels were not tested");
         return None;
+    };
+    let options = Options {
+        tensors_apart: are_apart(),
+        ..options
     };
     Some(Alone {
         gpu: Gpu::open(options).expect("the stand-in opens"),

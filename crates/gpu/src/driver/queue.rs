@@ -1,0 +1,288 @@
+//! Launches on their way to the driver.
+//!
+//! To take a launch costs the driver two microseconds or more of the host's time, and a token has hundreds, nearly always
+//! the same ones. So launches are gathered, and a run of kernels that has been seen before goes to the driver as a graph, of
+//! which only what changed is told anew. Nobody has to say when a run repeats, and none is
+//! launched with another's arguments: they are compared. Everything else that is asked of the driver comes
+//! after what was gathered ([`Driver::call`]).
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ops::Range;
+use std::sync::{MutexGuard, PoisonError};
+
+use super::api::Api;
+use super::graph::Graph;
+use super::{Driver, Handle, check};
+use crate::error::GpuError;
+
+/// Launches that are gathered after anything else was asked for: few, as the device has nothing to do.
+const FIRST_RUN: usize = 16;
+/// Launches that are gathered while the device works on those before.
+const LATER_RUNS: usize = 64;
+/// Fewer go one by one.
+const LEAST_GRAPH: usize = 4;
+/// Of the start of arguments.
+const ALIGNMENT: usize = 16;
+/// Runs of kernels that are remembered. A model has some for each number of rows in a step.
+const MOST_RUNS: usize = 256;
+
+/// A kernel that is to run.
+#[derive(Debug, Clone)]
+pub(super) struct Launch {
+    pub(super) function: Handle,
+    pub(super) grid: [u32; 3],
+    /// Of a block.
+    pub(super) threads: u32,
+    /// Where its arguments are.
+    args: Range<usize>,
+}
+
+/// Launches in their order, with their arguments.
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    pub(super) launches: Vec<Launch>,
+    args: Vec<u8>,
+}
+
+impl Run {
+    pub(super) fn args_of(&self, launch: &Launch) -> &[u8] {
+        &self.args[launch.args.clone()]
+    }
+
+    /// What is the same whenever it comes.
+    fn kernels(&self) -> Vec<(Handle, u32)> {
+        let launches = self.launches.iter();
+        launches
+            .map(|launch| (launch.function, launch.threads))
+            .collect()
+    }
+
+    /// Empties it, with the room that it has.
+    fn clear(&mut self) {
+        self.launches.clear();
+        self.args.clear();
+    }
+}
+
+/// What is known of a run of kernels.
+enum Known {
+    /// It came once, and may never come again.
+    Seen,
+    Graph(Graph),
+    /// The driver makes no graph of it.
+    Refused,
+}
+
+/// What the driver was asked for, to see what graphs save.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Kernels that ran or will.
+    pub kernels: u64,
+    /// Calls that launched them, one by one or as graphs.
+    pub calls: u64,
+    /// Launches whose grid or arguments a graph had to be told anew.
+    pub changes: u64,
+}
+
+/// What is gathered, and the graphs.
+#[derive(Default)]
+pub(super) struct Queue {
+    run: Run,
+    /// How long the run may become.
+    most: usize,
+    /// By their kernels: what is known, and when it was last used.
+    known: HashMap<Vec<(Handle, u32)>, (Known, u64)>,
+    runs: u64,
+    asked: Asked,
+    /// Of work that nobody was there to hear about.
+    failure: Option<GpuError>,
+    /// Whether each launch goes by itself.
+    one_by_one: bool,
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        Self {
+            most: FIRST_RUN,
+            ..Self::default()
+        }
+    }
+
+    /// Sends what was gathered.
+    fn send(&mut self, api: &Api, stream: Handle) {
+        if self.run.launches.is_empty() {
+            return;
+        }
+        if self.failure.is_some() {
+            // What comes after work that failed does not run either.
+            return self.run.clear();
+        }
+        if let Err(error) = self.send_run(api, stream) {
+            self.failure = Some(error);
+        }
+    }
+
+    fn send_run(&mut self, api: &Api, stream: Handle) -> Result<(), GpuError> {
+        if self.one_by_one || self.run.launches.len() < LEAST_GRAPH {
+            return self.send_launches(api, stream);
+        }
+        self.runs += 1;
+        let now = self.runs;
+        let known = match self.known.entry(self.run.kernels()) {
+            Entry::Vacant(new) => {
+                new.insert((Known::Seen, now));
+                self.forget(api);
+                return self.send_launches(api, stream);
+            }
+            Entry::Occupied(known) => known.into_mut(),
+        };
+        known.1 = now;
+        if matches!(known.0, Known::Seen) {
+            let run = Run {
+                launches: self.run.launches.clone(),
+                args: self.run.args.clone(),
+            };
+            known.0 = Graph::new(api, run).map_or(Known::Refused, Known::Graph);
+        }
+        let Known::Graph(graph) = &mut known.0 else {
+            return self.send_launches(api, stream);
+        };
+        // SAFETY: who asked for each launch promised this.
+        let changes = unsafe { graph.launch(api, stream, &mut self.run) };
+        self.run.clear();
+        if changes.is_err() {
+            graph.give_back(api);
+            known.0 = Known::Refused;
+        }
+        self.asked.calls += 1;
+        self.asked.changes += changes? as u64;
+        Ok(())
+    }
+
+    /// One by one.
+    fn send_launches(&mut self, api: &Api, stream: Handle) -> Result<(), GpuError> {
+        let mut sent = Ok(());
+        for launch in &self.run.launches {
+            let args = self.run.args_of(launch).as_ptr().cast_mut();
+            let mut pointers = [args.cast()];
+            let [x, y, z] = launch.grid;
+            // SAFETY: the driver copies the argument before it returns; the rest was promised by who
+            // asked for the launch.
+            let code = unsafe {
+                (api.launch)(
+                    launch.function.0,
+                    x,
+                    y,
+                    z,
+                    launch.threads,
+                    1,
+                    1,
+                    0,
+                    stream.0,
+                    pointers.as_mut_ptr(),
+                    std::ptr::null_mut(),
+                )
+            };
+            self.asked.calls += 1;
+            sent = check(api, "cuLaunchKernel", code);
+            if sent.is_err() {
+                break;
+            }
+        }
+        self.run.clear();
+        sent
+    }
+
+    /// Forgets the run that was used longest ago, if there are too many.
+    fn forget(&mut self, api: &Api) {
+        if self.known.len() <= MOST_RUNS {
+            return;
+        }
+        let oldest = self.known.iter().min_by_key(|(_, (_, used))| *used);
+        let oldest = oldest.map(|(kernels, _)| kernels.clone());
+        if let Some((Known::Graph(graph), _)) = oldest.and_then(|oldest| self.known.remove(&oldest))
+        {
+            graph.give_back(api);
+        }
+    }
+}
+
+impl Driver {
+    /// Asks for a kernel to run, in blocks of `threads`, after all work that was asked for before.
+    ///
+    /// # Errors
+    /// Of this work or of work before it.
+    ///
+    /// # Safety
+    /// `write` fills zeroed bytes with what the kernel takes, every address in it is of memory that lives
+    /// until the kernel has run, and is as large as the kernel takes it to be.
+    pub(crate) unsafe fn launch(
+        &self,
+        function: Handle,
+        grid: [u32; 3],
+        threads: u32,
+        args_bytes: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<(), GpuError> {
+        let mut queue = self.queue();
+        let start = queue.run.args.len();
+        // Aligned as the kernels' structs are.
+        let end = start + args_bytes.next_multiple_of(ALIGNMENT);
+        queue.run.args.resize(end, 0);
+        write(&mut queue.run.args[start..start + args_bytes]);
+        queue.run.launches.push(Launch {
+            function,
+            grid,
+            threads,
+            args: start..end,
+        });
+        queue.asked.kernels += 1;
+        if queue.one_by_one || queue.run.launches.len() >= queue.most {
+            self.enter()?;
+            queue.send(&self.api, self.stream);
+            queue.most = LATER_RUNS;
+            return queue.failure.take().map_or(Ok(()), Err);
+        }
+        Ok(())
+    }
+
+    /// Has every launch go by itself from now on, to see what graphs are good for.
+    pub fn launch_one_by_one(&self) {
+        self.send_gathered();
+        self.queue().one_by_one = true;
+    }
+
+    /// Sends what was gathered, before anything else is asked for. What fails is kept for
+    /// [`Driver::failure`].
+    pub(super) fn send_gathered(&self) {
+        let mut queue = self.queue();
+        queue.send(&self.api, self.stream);
+        queue.most = FIRST_RUN;
+    }
+
+    /// What failed since it was asked.
+    pub(super) fn failure(&self) -> Result<(), GpuError> {
+        self.queue().failure.take().map_or(Ok(()), Err)
+    }
+
+    /// What the driver was asked for so far.
+    pub fn asked(&self) -> Asked {
+        self.queue().asked
+    }
+
+    /// Gives all graphs back.
+    pub(super) fn forget_graphs(&self) {
+        let mut queue = self.queue();
+        for (_, (known, _)) in queue.known.drain() {
+            if let Known::Graph(graph) = known {
+                graph.give_back(&self.api);
+            }
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // A run is whole at any time.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
