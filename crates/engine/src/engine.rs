@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tensor::{Batch, MemoryLayout, PageId, StateId, Tensor};
+use tensor::{Batch, Likely, MemoryLayout, MostLikely, PageId, StateId, Tensor};
 
 use crate::error::EngineError;
 use crate::held::Held;
@@ -42,6 +42,8 @@ pub struct Run {
     /// How many of the tokens, the last ones, may turn out wrong: they are run, but do not count
     /// until they are kept with [`Engine::accept`].
     pub drafts: usize,
+    /// Of the logits, these are enough, whatever is chosen by them. Used if they are for all of a step.
+    pub likely: Option<MostLikely>,
     /// Whether the hidden rows of all tokens are wanted.
     pub hidden: bool,
 }
@@ -49,8 +51,10 @@ pub struct Run {
 /// What came of one sequence's [`Run`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunOutputs {
-    /// `[logits that were asked for, vocabulary]`
+    /// `[logits that were asked for, vocabulary]`; no rows where there is `likely` in their place.
     pub logits: Tensor,
+    /// The most likely tokens of each row, where they were enough and the device finds them.
+    pub likely: Option<Vec<Vec<Likely>>>,
     /// `[tokens, hidden]`, or no rows if they were not wanted.
     pub hidden: Tensor,
 }
@@ -251,6 +255,7 @@ impl Engine {
         let plain = |work: &Work| Run {
             work: work.clone(),
             drafts: 0,
+            likely: None,
             hidden: false,
         };
         let rows: Vec<Run> = work.iter().map(plain).collect();
@@ -293,6 +298,7 @@ impl Engine {
         }
         let wanted = Wanted {
             logits: &logits,
+            likely: enough_for_all(work),
             hidden: &hidden,
         };
         let outputs = self.runner.forward(&batch, wanted)?;
@@ -431,24 +437,51 @@ impl Engine {
     }
 }
 
+/// What is enough of every row of logits, if that is so.
+fn enough_for_all(work: &[Run]) -> Option<MostLikely> {
+    let mut asked = work.iter().filter(|run| !run.work.logits.is_empty());
+    let first = asked.next()?.likely?;
+    asked.try_fold(first, |all, run| {
+        let likely = run.likely?;
+        (likely.limit == all.limit).then(|| MostLikely {
+            count: all.count.max(likely.count),
+            ..all
+        })
+    })
+}
+
 /// Gives each sequence what it asked for.
 fn share_out(work: &[Run], outputs: Outputs) -> Vec<RunOutputs> {
-    let Outputs { logits, hidden } = outputs;
+    let Outputs {
+        logits,
+        likely,
+        hidden,
+    } = outputs;
     // Nothing is copied for a sequence alone.
     if work.len() == 1 {
-        return vec![RunOutputs { logits, hidden }];
+        return vec![RunOutputs {
+            logits,
+            likely,
+            hidden,
+        }];
     }
+    let mut likely = likely.map(Vec::into_iter);
     let (mut next_logits, mut next_hidden) = (0, 0);
     let outputs = work.iter().map(|rows| {
         let (first_logits, first_hidden) = (next_logits, next_hidden);
-        next_logits += rows.work.logits.len();
+        let count = rows.work.logits.len();
+        if likely.is_none() {
+            next_logits += count;
+        }
         next_hidden += if rows.hidden {
             rows.work.tokens.len()
         } else {
             0
         };
+        let likely = likely.as_mut();
         RunOutputs {
             logits: logits.copy_rows(first_logits..next_logits),
+            likely: likely.map(|rows| rows.by_ref().take(count).collect()),
             hidden: hidden.copy_rows(first_hidden..next_hidden),
         }
     });

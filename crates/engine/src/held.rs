@@ -1,11 +1,11 @@
 //! Rows of a step whose tokens may turn out wrong, and the head that guesses them.
 
-use tensor::{Batch, Tensor};
+use tensor::{Batch, MostLikely, Tensor};
 
 use crate::engine::{Engine, SequenceId};
 use crate::error::EngineError;
 use crate::runner::Wanted;
-use crate::sampling::argmax;
+use crate::sampling::{argmax, most_likely};
 
 /// What a sequence's state has not taken in yet: the rows of its last step, if some were drafts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -123,6 +123,10 @@ impl Engine {
         let hidden = Tensor::from_vec(count, hidden.len() / count.max(1), hidden);
         let wanted = Wanted {
             logits: &rows,
+            likely: Some(MostLikely {
+                count: 1,
+                limit: usize::MAX,
+            }),
             hidden: &rows,
         };
         let needs_all = |feed: &Feed<'_>| feed.guess == Some(DraftVocabulary::Whole);
@@ -136,7 +140,10 @@ impl Engine {
         let guess = |feed: &Feed<'_>| {
             let at = feed.guess.and_then(|_| row.next())?;
             Some(Guess {
-                token: argmax(outputs.logits.row(at)),
+                token: match &outputs.likely {
+                    Some(rows) => most_likely(&rows[at]),
+                    None => argmax(outputs.logits.row(at)),
+                },
                 hidden: outputs.hidden.row(at).to_vec(),
             })
         };

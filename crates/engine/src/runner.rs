@@ -3,7 +3,9 @@
 //! The model is compiled per backend; the engine chooses among them at run time, once per step.
 
 use model::Model;
-use tensor::{Batch, MemoryLayout, OpError, Ops, PageId, StateId, StateSnapshot, Tensor};
+use tensor::{
+    Batch, Likely, MemoryLayout, MostLikely, OpError, Ops, PageId, StateId, StateSnapshot, Tensor,
+};
 
 use crate::held::DraftVocabulary;
 
@@ -12,6 +14,8 @@ use crate::held::DraftVocabulary;
 pub struct Wanted<'a> {
     /// Rows whose logits are.
     pub logits: &'a [usize],
+    /// Of these rows, the most likely tokens are enough.
+    pub likely: Option<MostLikely>,
     /// Rows whose hidden values, as the drafting head reads them, are.
     pub hidden: &'a [usize],
 }
@@ -19,8 +23,10 @@ pub struct Wanted<'a> {
 /// What was wanted, in the order in which it was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outputs {
-    /// `[wanted.logits, vocabulary]`
+    /// `[wanted.logits, vocabulary]`; no rows where there is `likely` in their place.
     pub logits: Tensor,
+    /// The most likely tokens of each row, where they were enough and the device finds them.
+    pub likely: Option<Vec<Vec<Likely>>>,
     /// `[wanted.hidden, hidden]`
     pub hidden: Tensor,
 }
@@ -132,13 +138,19 @@ impl<O: Ops> OpsRunner<O> {
     ) -> Result<Outputs, OpError> {
         let vocabulary = self.model.config.vocab_size;
         let count = wanted.logits.len();
-        let logits = if count == 0 {
-            Tensor::zeros(0, vocabulary)
-        } else {
-            self.ops.read(logits(&self.model, wanted.logits)?)?
-        };
+        let (mut read, mut likely) = (Tensor::zeros(0, vocabulary), None);
+        if count > 0 {
+            let logits = logits(&self.model, wanted.logits)?;
+            if let Some(wanted) = wanted.likely {
+                likely = self.ops.most_likely(&logits, wanted)?;
+            }
+            if likely.is_none() {
+                read = self.ops.read(logits)?;
+            }
+        }
         Ok(Outputs {
-            logits,
+            logits: read,
+            likely,
             hidden: self.read_rows(hidden, wanted.hidden, self.model.config.hidden_size)?,
         })
     }

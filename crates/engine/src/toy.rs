@@ -237,8 +237,8 @@ impl Runner for Toy {
             }
         }
         Ok(Outputs {
-            logits: Tensor::from_vec(wanted.logits.len(), VOCABULARY, all_logits),
             hidden: Tensor::from_vec(wanted.hidden.len(), HIDDEN, all_hidden),
+            ..of_logits(wanted, all_logits)
         })
     }
 
@@ -286,8 +286,8 @@ impl Runner for Toy {
             }
         }
         Ok(Outputs {
-            logits: Tensor::from_vec(wanted.logits.len(), VOCABULARY, all_logits),
             hidden: Tensor::from_vec(wanted.hidden.len(), HIDDEN, all_hidden),
+            ..of_logits(wanted, all_logits)
         })
     }
 
@@ -338,5 +338,17 @@ impl Runner for Toy {
         self.states[state.0 as usize] = from_row(&snapshot.values);
         self.held[state.0 as usize].clear();
         Ok(())
+    }
+}
+
+/// The logits that were wanted, or the most likely of each row where they are enough.
+fn of_logits(wanted: Wanted<'_>, logits: Vec<f32>) -> Outputs {
+    let logits = Tensor::from_vec(wanted.logits.len(), VOCABULARY, logits);
+    let none = || Tensor::zeros(0, VOCABULARY);
+    let likely = wanted.likely.map(|wanted| wanted.of_rows(&logits));
+    Outputs {
+        logits: if likely.is_some() { none() } else { logits },
+        likely,
+        hidden: none(),
     }
 }

@@ -81,6 +81,10 @@ args! {
     SelectRows { x: Address, rows: Address, out: Address, cols: i32 }
     Concat { left: Address, right: Address, out: Address, left_cols: i32, right_cols: i32 }
     Add { x: Address, addend: Address, cols: i32 }
+    Best {
+        logits: Address, largest: Address, out: Address, cols: i32, limit: i32, group: i32, groups: i32,
+        count: i32, room: i32,
+    }
     Repack { blocks: Address, to: Matrix, first_row: i32, rows: i32 }
     Span { first_row: i32, rows: i32, past: i32, first_page: i32, state: u64, replay: i32, hold: i32 }
     Cache {

@@ -7,7 +7,7 @@ use tensor::{OpError, Rotary};
 
 use crate::args::{self, KernelArgs};
 use crate::batch::BatchCache;
-use crate::driver::{Address, Driver};
+use crate::driver::{Address, Driver, Plain};
 use crate::error::GpuError;
 use crate::kernels::Kernels;
 use crate::pool::{Buffer, Pool};
@@ -159,9 +159,9 @@ impl Gpu {
     }
 
     /// Copies the beginning of a buffer to the host, and waits for it.
-    pub(crate) fn fetch(&self, from: &Buffer, bytes: &mut [u8]) -> Result<(), GpuError> {
-        let (memory, start) = from.place(bytes.len());
-        self.driver.download(memory, start, bytes)
+    pub(crate) fn fetch<T: Plain>(&self, from: &Buffer, to: &mut [T]) -> Result<(), GpuError> {
+        let (memory, start) = from.place(size_of_val(to));
+        self.driver.download(memory, start, to)
     }
 
     /// Uninitialised activations.

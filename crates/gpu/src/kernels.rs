@@ -97,6 +97,12 @@ pub const PROGRAMS: &[Program] = &[
         ],
     },
     Program {
+        name: "best.cu",
+        source: include_str!("../kernels/best.cu"),
+        by_format: false,
+        kernels: &[budget("group_largest", 40), budget("pick_best", 48)],
+    },
+    Program {
         name: "repack.cu",
         source: include_str!("../kernels/repack.cu"),
         by_format: true,

@@ -234,12 +234,8 @@ impl PagesAndStates {
     pub(crate) fn snapshot(&self, gpu: &Gpu, state: StateId) -> Result<StateSnapshot, OpError> {
         let at = self.check_state(state)?;
         self.check_settled(state)?;
-        let mut bytes = vec![0; self.layout.state_bytes()];
-        gpu.driver.download(&self.states, at, &mut bytes)?;
-        let mut values = Buffer::zeroed(bytes.len() / F32)?;
-        for (value, bytes) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
-            *value = f32::from_le_bytes(*bytes);
-        }
+        let mut values = Buffer::<f32>::zeroed(self.layout.state_bytes() / F32)?;
+        gpu.driver.download(&self.states, at, &mut values)?;
         Ok(StateSnapshot { values })
     }
 
@@ -277,7 +273,7 @@ impl PagesAndStates {
 
     pub(crate) fn read_page(&self, gpu: &Gpu, page: PageId) -> Result<Vec<u8>, OpError> {
         let at = self.check_page(page)?;
-        let mut bytes = vec![0; self.page_bytes()];
+        let mut bytes = vec![0u8; self.page_bytes()];
         gpu.driver.download(&self.pages, at, &mut bytes)?;
         Ok(bytes)
     }

@@ -1,8 +1,9 @@
 //! The op contract.
 
 use tensor::{
-    Accelerator, AttentionShape, Batch, DeltaShape, Host, MemoryLayout, MlpWeights, MoeWeights,
-    OpError, Ops, PageId, Rotary, StateId, StateSnapshot, StoredExperts, StoredMatrix, Tensor,
+    Accelerator, AttentionShape, Batch, DeltaShape, Host, Likely, MemoryLayout, MlpWeights,
+    MoeWeights, MostLikely, OpError, Ops, PageId, Rotary, StateId, StateSnapshot, StoredExperts,
+    StoredMatrix, Tensor,
 };
 
 use crate::activations::Activations;
@@ -371,6 +372,20 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
 
     fn read(&self, x: Activations<A>) -> Result<Tensor, OpError> {
         self.taken_there(x)
+    }
+
+    fn most_likely(
+        &self,
+        logits: &Activations<A>,
+        wanted: MostLikely,
+    ) -> Result<Option<Vec<Vec<Likely>>>, OpError> {
+        match logits.place() {
+            Place::Accelerator(number) => {
+                let accelerator = self.accelerator(number)?;
+                accelerator.most_likely(self.here(number, logits)?, wanted)
+            }
+            Place::Host => self.host.most_likely(self.there(logits)?, wanted),
+        }
     }
 
     fn upload(

@@ -6,6 +6,7 @@
 
 pub mod batch;
 mod handover;
+mod likely;
 pub mod matrix;
 pub mod memory;
 pub mod ops;
@@ -17,6 +18,7 @@ pub mod testing;
 
 pub use batch::{Batch, PageId, Span, StateId};
 pub use handover::{Accelerator, Host};
+pub use likely::{Likely, MostLikely};
 pub use matrix::StoredMatrix;
 pub use memory::{Buffer, HostMemory, MemoryLayout, Slots, StateSnapshot};
 pub use ops::{

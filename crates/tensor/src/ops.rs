@@ -10,6 +10,7 @@
 use formats::DType;
 
 use crate::batch::{Batch, PageId, StateId};
+use crate::likely::{Likely, MostLikely};
 use crate::matrix::StoredMatrix;
 use crate::memory::{MemoryLayout, StateSnapshot};
 use crate::tensor::Tensor;
@@ -358,6 +359,17 @@ pub trait Ops {
 
     /// Brings activations to the host.
     fn read(&self, x: Self::Tensor) -> Result<Tensor, OpError>;
+
+    /// The most likely tokens of rows of `logits`, at least as many as are wanted of each row (equals of
+    /// the last one come with it), in any order: for a device where they are found at less cost than all
+    /// logits are read. `None` if it is not such a device, or not for these: then read them.
+    fn most_likely(
+        &self,
+        _logits: &Self::Tensor,
+        _wanted: MostLikely,
+    ) -> Result<Option<Vec<Vec<Likely>>>, OpError> {
+        Ok(None)
+    }
 
     /// Takes activations from the host: `[rows, cols]`, row after row.
     ///

@@ -144,6 +144,15 @@ impl Guide {
         }
     }
 
+    /// Whether anything may be said in a step that verifies `draft`, so that there will be no masks.
+    pub fn is_free(&self, draft: &[u32]) -> bool {
+        match &self.constraint {
+            None => true,
+            Some((Begin::Behind(trigger), _)) => !self.has_begun && !draft.contains(trigger),
+            Some(_) => false,
+        }
+    }
+
     /// Takes the answer's next token, chosen or forced.
     ///
     /// # Errors

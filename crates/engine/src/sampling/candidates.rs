@@ -6,6 +6,8 @@
 
 use std::cmp::Ordering;
 
+use tensor::Likely;
+
 use super::Mask;
 use super::loops::{BLOCK, GROUP, exp, largest, sum_exp};
 
@@ -57,6 +59,24 @@ impl<'a> Candidates<'a> {
             divisor: 1.0,
             list,
             is_list: false,
+            mass: None,
+        }
+    }
+
+    /// These alone; no logit is NaN or negative infinity.
+    pub(super) fn of(likely: impl Iterator<Item = Likely>, list: &'a mut Vec<Candidate>) -> Self {
+        list.clear();
+        list.extend(likely.map(|Likely { token, logit }| Candidate {
+            token,
+            // The two zeros are equal, as they are where all logits are compared.
+            logit: logit + 0.0,
+        }));
+        list.sort_unstable_by(Candidate::order);
+        Self {
+            all: &mut [],
+            divisor: 1.0,
+            list,
+            is_list: true,
             mass: None,
         }
     }

@@ -6,14 +6,13 @@ use super::settings::Xtc;
 
 /// Keeps the `count` most likely; 0 keeps all.
 pub(super) fn top_k(candidates: &mut Candidates<'_>, count: usize) {
-    if count == 0 || count >= candidates.all().0.len() {
+    if count == 0 {
         return;
     }
-    match candidates.list() {
-        Some(list) => list.truncate(count),
-        None => {
-            candidates.list_most_likely(count);
-        }
+    if let Some(list) = candidates.list() {
+        list.truncate(count);
+    } else if count < candidates.all().0.len() {
+        candidates.list_most_likely(count);
     }
 }
 

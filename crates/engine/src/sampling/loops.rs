@@ -2,6 +2,8 @@
 //!
 //! Each sums in one fixed order, so that equal logits give equal bits.
 
+use tensor::Likely;
+
 /// Values that are worked on side by side.
 const LANES: usize = 16;
 /// Logits whose exponentials are summed in f32 before the sum goes into an f64.
@@ -21,6 +23,17 @@ pub fn argmax(logits: &[f32]) -> u32 {
     // It is in the group found, unless nothing is above negative infinity.
     let at = logits[first..].iter().position(|&logit| logit == best);
     at.map_or(0, |at| first + at) as u32
+}
+
+/// The most likely of a list: the first of equals. 0 if there is none.
+pub fn most_likely(list: &[Likely]) -> u32 {
+    let by_logit = |a: &&Likely, b: &&Likely| {
+        let by_logit = (a.logit + 0.0).total_cmp(&(b.logit + 0.0));
+        by_logit.then(b.token.cmp(&a.token))
+    };
+    list.iter()
+        .max_by(by_logit)
+        .map_or(0, |likely| likely.token)
 }
 
 /// The largest logit; negative infinity if there is none. NaN counts as none.

@@ -34,7 +34,7 @@ mod stage;
 pub use dry::DryBreakers;
 pub use error::SettingsError;
 pub use logprobs::{Logprobs, LogprobsOf, TokenLogprobs};
-pub use loops::argmax;
+pub use loops::{argmax, most_likely};
 pub use mask::Mask;
 pub use presets::{PRESETS, Preset, preset};
 pub use rules::TokenRules;

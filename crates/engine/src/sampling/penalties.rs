@@ -55,6 +55,15 @@ impl Penalties {
         !changes || self.window == Some(0)
     }
 
+    /// How many tokens may be less likely than their logits say; `None` if any could be more likely.
+    pub(super) fn most_lowered(&self) -> Option<usize> {
+        if self.is_idle() {
+            return Some(0);
+        }
+        let lowers = self.repeat >= 1.0 && self.presence >= 0.0 && self.frequency >= 0.0;
+        lowers.then_some(self.seen.len())
+    }
+
     /// Counts a token.
     pub(super) fn see(&mut self, token: u32, side: Side) {
         let prompt_counts = self.repeat != 1.0;

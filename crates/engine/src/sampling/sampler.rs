@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tensor::{Likely, MostLikely};
+
 use super::candidates::{Candidate, Candidates};
 use super::cuts;
 use super::dry::Repetitions;
@@ -116,16 +118,7 @@ impl Sampler {
         }
         let mut list = std::mem::take(&mut self.list);
         let mut candidates = Candidates::new(rows, &mut list);
-        self.narrow(&mut candidates, mask);
-        let token = if self.settings.is_greedy() {
-            self.correct(&mut candidates);
-            candidates.most_likely()
-        } else {
-            for index in 0..self.settings.samplers.len() {
-                self.run(self.settings.samplers[index], &mut candidates, numbers);
-            }
-            candidates.draw(numbers.draw)
-        };
+        let token = self.decide(&mut candidates, mask, numbers);
         let token = token.unwrap_or_else(|| {
             let allowed = mask.and_then(|mask| mask.tokens().next());
             allowed.unwrap_or_else(|| argmax(candidates.all().0))
@@ -137,6 +130,82 @@ impl Sampler {
         self.list = list;
         self.raw = raw.unwrap_or_default();
         Choice { token, logprobs }
+    }
+
+    /// How many of the most likely tokens are enough for [`Self::choose_among`] to choose the next one
+    /// and `more` behind it, whatever the other logits are; `None` if it takes all of them.
+    pub fn enough(&self, more: usize) -> Option<MostLikely> {
+        let settings = &self.settings;
+        if settings.logprobs.is_some() || !settings.logit_bias.is_empty() {
+            return None;
+        }
+        let mut kept = settings.is_greedy().then_some(1);
+        // Those that are not to be chosen may be among the most likely.
+        let mut passed_over = self.rules.unused().len() + self.rules.ends().len();
+        for stage in &settings.samplers {
+            // What comes behind the cut to a number sees no more than that.
+            let is_idle = match stage {
+                Stage::Penalties => {
+                    let lowered = self.penalties.most_lowered()?;
+                    passed_over += lowered + more;
+                    true
+                }
+                Stage::Dry => settings.dry.multiplier == 0.0,
+                _ if kept.is_some() => true,
+                Stage::TopK => {
+                    kept = (settings.top_k > 0).then_some(settings.top_k);
+                    true
+                }
+                Stage::Temperature => settings.temperature_range <= 0.0,
+                Stage::TopNSigma => settings.top_n_sigma <= 0.0,
+                Stage::Typical => settings.typical_p >= 1.0,
+                Stage::TopP => settings.top_p >= 1.0,
+                Stage::MinP => settings.min_p <= 0.0,
+                Stage::Xtc => settings.xtc.probability <= 0.0,
+            };
+            if !is_idle {
+                return None;
+            }
+        }
+        Some(MostLikely {
+            count: kept? + passed_over,
+            limit: self.rules.rows(),
+        })
+    }
+
+    /// Chooses the next token as [`Self::choose`] would without a mask, from no fewer tokens than are
+    /// [enough](Self::enough).
+    pub fn choose_among(&mut self, likely: &[Likely]) -> Choice {
+        let numbers = self.random.at(self.accepted as u64);
+        let mut list = std::mem::take(&mut self.list);
+        let rules = Arc::clone(&self.rules);
+        let tokens = likely.iter().copied();
+        let tokens = tokens.filter(|likely| rules.is_token(likely.token));
+        let mut candidates = Candidates::of(tokens, &mut list);
+        let token = self.decide(&mut candidates, None, numbers);
+        self.list = list;
+        Choice {
+            token: token.unwrap_or(0),
+            logprobs: None,
+        }
+    }
+
+    /// Runs all stages and chooses. `None` if there are no candidates.
+    fn decide(
+        &mut self,
+        candidates: &mut Candidates<'_>,
+        mask: Option<&Mask>,
+        numbers: Numbers,
+    ) -> Option<u32> {
+        self.narrow(candidates, mask);
+        if self.settings.is_greedy() {
+            self.correct(candidates);
+            return candidates.most_likely();
+        }
+        for index in 0..self.settings.samplers.len() {
+            self.run(self.settings.samplers[index], candidates, numbers);
+        }
+        candidates.draw(numbers.draw)
     }
 
     /// What is reported of a token that was not chosen but prescribed, in place of

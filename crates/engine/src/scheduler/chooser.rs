@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tensor::{Likely, MostLikely};
 use text::tokenizer::Decode;
 use text::{StreamDecoder, Tokenizer, TokenizerError};
 
@@ -22,6 +23,14 @@ pub(super) struct Chosen {
     pub(super) is_shown: bool,
     /// Why the answer ends with it, if it does.
     pub(super) end: Option<FinishReason>,
+}
+
+/// What a token is chosen from.
+pub(super) enum Row<'a> {
+    /// The logits of all tokens, which are changed on the way.
+    All(&'a mut [f32]),
+    /// What was [enough](Chooser::enough).
+    Likely(&'a [Likely]),
 }
 
 /// The sampler of one stream, with what steers it and its limits.
@@ -115,17 +124,29 @@ impl Chooser {
         self.guide.certain()
     }
 
-    /// Chooses the next token from its row of logits, which are changed on the way.
+    /// What is enough to choose the tokens of a step that verifies `draft`; `None` if that takes all
+    /// logits.
+    pub(super) fn enough(&self, draft: &[u32]) -> Option<MostLikely> {
+        let enough = self.sampler.enough(draft.len());
+        enough.filter(|_| self.guide.is_free(draft))
+    }
+
+    /// Chooses the next token.
     ///
     /// # Errors
     /// When the answer's grammar cannot be followed any further.
-    pub(super) fn choose(&mut self, logits: &mut [f32]) -> Result<Chosen, ConstraintError> {
-        let choice = match self.guide.forced_next() {
-            Some(token) => self.sampler.prescribe(logits, token),
-            None => {
+    pub(super) fn choose(&mut self, row: Row<'_>) -> Result<Chosen, ConstraintError> {
+        let choice = match (self.guide.forced_next(), row) {
+            (Some(token), Row::All(logits)) => self.sampler.prescribe(logits, token),
+            (Some(token), Row::Likely(_)) => Choice {
+                token,
+                logprobs: None,
+            },
+            (None, Row::All(logits)) => {
                 let mask = self.guide.mask()?;
                 self.sampler.choose(logits, mask)
             }
+            (None, Row::Likely(likely)) => self.sampler.choose_among(likely),
         };
         self.take(choice)
     }

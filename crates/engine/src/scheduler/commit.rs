@@ -11,7 +11,7 @@ use crate::event::{Event, FinishReason};
 use crate::request::RequestId;
 
 use super::Scheduler;
-use super::chooser::{Chooser, Chosen};
+use super::chooser::{Chooser, Chosen, Row};
 use super::run::Part;
 use super::stream::{Parked, ParkedPages, Place, Stream, StreamId};
 
@@ -149,7 +149,7 @@ impl Scheduler {
                 self.finish(id, FinishReason::Length)?;
             } else {
                 // Each of several answers changes a copy of its own.
-                self.choose(id, &mut logits.to_vec())?;
+                self.choose(id, Row::All(&mut logits.to_vec()))?;
             }
         }
         Ok(())
@@ -214,7 +214,11 @@ impl Scheduler {
         let mut accepted = 0;
         loop {
             let place = self.stream(id).tokens.len();
-            let goes_on = self.choose(id, outputs.logits.row_mut(accepted))?;
+            let row = match &outputs.likely {
+                Some(rows) => Row::Likely(&rows[accepted]),
+                None => Row::All(outputs.logits.row_mut(accepted)),
+            };
+            let goes_on = self.choose(id, row)?;
             if !goes_on || accepted == drafted {
                 break;
             }
@@ -243,8 +247,8 @@ impl Scheduler {
 
     /// Chooses a stream's next token, and those behind it that leave no choice. Returns whether the
     /// stream goes on.
-    fn choose(&mut self, id: StreamId, logits: &mut [f32]) -> Result<bool, EngineError> {
-        let mut next = Some(self.stream_mut(id).chooser.choose(logits)?);
+    fn choose(&mut self, id: StreamId, row: Row<'_>) -> Result<bool, EngineError> {
+        let mut next = Some(self.stream_mut(id).chooser.choose(row)?);
         while let Some(chosen) = next {
             if !self.append(id, chosen)? {
                 return Ok(false);

@@ -182,6 +182,8 @@ impl Scheduler {
             } else {
                 Vec::new()
             };
+            // The row behind a prompt may be kept, for others that choose otherwise.
+            let is_answer = part.is_complete && stream.generated() > 0;
             let drafter = self.drafter.as_ref();
             let positions = past..past + tokens.len();
             let hidden = drafter.is_some_and(|drafter| drafter.wants_hidden(sequence, positions));
@@ -192,6 +194,9 @@ impl Scheduler {
                     logits,
                 },
                 drafts: part.drafts.len(),
+                likely: is_answer
+                    .then(|| stream.chooser.enough(&part.drafts))
+                    .flatten(),
                 hidden,
             }
         };

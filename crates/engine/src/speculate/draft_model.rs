@@ -10,13 +10,14 @@
 
 use std::collections::HashMap;
 
+use tensor::MostLikely;
 use text::Tokenizer;
 
 use super::acceptance::MOST_DRAFTS;
 use super::head::{Done, ToGuess};
 use crate::engine::{Engine, Run, SequenceId, Work};
 use crate::error::EngineError;
-use crate::sampling::argmax;
+use crate::sampling::{argmax, most_likely};
 use crate::settings::EngineSettings;
 
 /// The tokens before an answer that it reads, the last ones.
@@ -193,6 +194,10 @@ impl DraftModel {
                 };
                 work.push(Run {
                     drafts: held,
+                    likely: Some(MostLikely {
+                        count: 1,
+                        limit: self.vocabulary,
+                    }),
                     hidden: false,
                     work: Work {
                         sequence: own,
@@ -211,8 +216,10 @@ impl DraftModel {
                         run.work.tokens
                     };
                 }
-                let logits = &output.logits.row(0)[..self.vocabulary];
-                drafts[index].push(argmax(logits));
+                drafts[index].push(match &output.likely {
+                    Some(rows) => rows.first().map_or(0, |row| most_likely(row)),
+                    None => argmax(&output.logits.row(0)[..self.vocabulary]),
+                });
             }
         }
         Ok(drafts)

@@ -67,6 +67,17 @@ impl Graph {
         })
     }
 
+    /// How many launches of `run`, a run of the same kernels, differ from what the driver has.
+    pub(super) fn differences(&self, run: &Run) -> usize {
+        let both = self.run.launches.iter().zip(&run.launches);
+        both.filter(|(known, launch)| self.differs((known, run), launch))
+            .count()
+    }
+
+    fn differs(&self, (known, run): (&Launch, &Run), launch: &Launch) -> bool {
+        known.grid != launch.grid || self.run.args_of(known) != run.args_of(launch)
+    }
+
     /// Asks for `run`, a run of the same kernels: tells the driver which launches differ from those before
     /// and returns how many did. What `run` is then is of no use.
     ///
@@ -83,8 +94,7 @@ impl Graph {
     ) -> Result<usize, GpuError> {
         let mut changed = 0;
         for (index, launch) in run.launches.iter().enumerate() {
-            let known = &self.run.launches[index];
-            if known.grid == launch.grid && self.run.args_of(known) == run.args_of(launch) {
+            if !self.differs((&self.run.launches[index], run), launch) {
                 continue;
             }
             // SAFETY: the node is of the graph that `ready` was made of. Work that was asked for keeps

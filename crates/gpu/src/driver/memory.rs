@@ -46,6 +46,12 @@ impl Drop for Memory {
     }
 }
 
+/// Numbers that any bytes are, in the device's order of bytes and the host's alike.
+pub(crate) trait Plain {}
+impl Plain for u8 {}
+impl Plain for u32 {}
+impl Plain for f32 {}
+
 /// Memory of the host that the device reads and writes by itself.
 pub struct Pinned {
     driver: Arc<Driver>,
@@ -145,19 +151,21 @@ impl Driver {
     }
 
     /// Copies device memory to the host, and waits for it.
-    pub(crate) fn download(
+    pub(crate) fn download<T: Plain>(
         &self,
         from: &Memory,
         offset: usize,
-        bytes: &mut [u8],
+        to: &mut [T],
     ) -> Result<(), GpuError> {
-        if bytes.is_empty() {
+        if to.is_empty() {
             return Ok(());
         }
-        let from = from.part(offset, bytes.len());
-        // SAFETY: both ranges exist, and the copy is waited for while they are borrowed.
+        let bytes = size_of_val(to);
+        let from = from.part(offset, bytes);
+        // SAFETY: both ranges exist, any bytes are values of `T`, and the copy is waited for while they are
+        // borrowed.
         self.call("cuMemcpyDtoHAsync", |api| unsafe {
-            (api.copy_to_host)(bytes.as_mut_ptr().cast(), from, bytes.len(), self.stream.0)
+            (api.copy_to_host)(to.as_mut_ptr().cast(), from, bytes, self.stream.0)
         })?;
         self.synchronise()
     }

@@ -17,7 +17,7 @@ pub use memory::Pinned;
 pub use queue::Asked;
 
 pub(crate) use api::functions;
-pub(crate) use memory::Memory;
+pub(crate) use memory::{Memory, Plain};
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};

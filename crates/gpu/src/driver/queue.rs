@@ -7,7 +7,6 @@
 //! after what was gathered ([`Driver::call`]).
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::{MutexGuard, PoisonError};
 
@@ -26,6 +25,8 @@ const LEAST_GRAPH: usize = 4;
 const ALIGNMENT: usize = 16;
 /// Runs of kernels that are remembered. A model has some for each number of rows in a step.
 const MOST_RUNS: usize = 256;
+/// Graphs of the same kernels: more than a model has layers.
+const MOST_ALIKE: usize = 128;
 
 /// A kernel that is to run.
 #[derive(Debug, Clone)]
@@ -65,13 +66,15 @@ impl Run {
     }
 }
 
-/// What is known of a run of kernels.
-enum Known {
-    /// It came once, and may never come again.
-    Seen,
-    Graph(Graph),
-    /// The driver makes no graph of it.
-    Refused,
+/// What is known of a run of kernels, which has come before.
+#[derive(Default)]
+struct Known {
+    /// Of these kernels with arguments that differ in most launches.
+    graphs: Vec<Graph>,
+    /// The driver makes no graph of them.
+    is_refused: bool,
+    /// When it came last.
+    used: u64,
 }
 
 /// What the driver was asked for, to see what graphs save.
@@ -91,8 +94,8 @@ pub(super) struct Queue {
     run: Run,
     /// How long the run may become.
     most: usize,
-    /// By their kernels: what is known, and when it was last used.
-    known: HashMap<Vec<(Handle, u32)>, (Known, u64)>,
+    /// By their kernels.
+    known: HashMap<Vec<(Handle, u32)>, Known>,
     runs: u64,
     asked: Asked,
     /// Of work that nobody was there to hear about.
@@ -129,31 +132,54 @@ impl Queue {
         }
         self.runs += 1;
         let now = self.runs;
-        let known = match self.known.entry(self.run.kernels()) {
-            Entry::Vacant(new) => {
-                new.insert((Known::Seen, now));
-                self.forget(api);
-                return self.send_launches(api, stream);
-            }
-            Entry::Occupied(known) => known.into_mut(),
-        };
-        known.1 = now;
-        if matches!(known.0, Known::Seen) {
-            let run = Run {
-                launches: self.run.launches.clone(),
-                args: self.run.args.clone(),
-            };
-            known.0 = Graph::new(api, run).map_or(Known::Refused, Known::Graph);
-        }
-        let Known::Graph(graph) = &mut known.0 else {
+        let Some(known) = self.known.get_mut(&self.run.kernels()) else {
+            // It may never come again.
+            self.known.insert(self.run.kernels(), Known::default());
+            self.forget_oldest(api);
             return self.send_launches(api, stream);
+        };
+        known.used = now;
+        if known.is_refused {
+            return self.send_launches(api, stream);
+        }
+        let differences = |graph: &Graph| graph.differences(&self.run);
+        let closest = known.graphs.iter().map(differences).enumerate();
+        let closest = closest.min_by_key(|(_, differences)| *differences);
+        let index = match closest {
+            // Layers have the same kernels with other weights: each has a graph of its own.
+            Some((_, differences))
+                if differences > self.run.launches.len() / 2 && known.graphs.len() < MOST_ALIKE =>
+            {
+                None
+            }
+            closest => closest.map(|(index, _)| index),
+        };
+        let graph = match index {
+            Some(index) => &mut known.graphs[index],
+            None => {
+                let run = Run {
+                    launches: self.run.launches.clone(),
+                    args: self.run.args.clone(),
+                };
+                match Graph::new(api, run) {
+                    Ok(graph) => {
+                        known.graphs.push(graph);
+                        known.graphs.last_mut().expect("it was just put there")
+                    }
+                    Err(_) => {
+                        known.is_refused = true;
+                        return self.send_launches(api, stream);
+                    }
+                }
+            }
         };
         // SAFETY: who asked for each launch promised this.
         let changes = unsafe { graph.launch(api, stream, &mut self.run) };
         self.run.clear();
         if changes.is_err() {
-            graph.give_back(api);
-            known.0 = Known::Refused;
+            known.give_back(api);
+            known.graphs.clear();
+            known.is_refused = true;
         }
         self.asked.calls += 1;
         self.asked.changes += changes? as u64;
@@ -195,16 +221,21 @@ impl Queue {
     }
 
     /// Forgets the run that was used longest ago, if there are too many.
-    fn forget(&mut self, api: &Api) {
+    fn forget_oldest(&mut self, api: &Api) {
         if self.known.len() <= MOST_RUNS {
             return;
         }
-        let oldest = self.known.iter().min_by_key(|(_, (_, used))| *used);
+        let oldest = self.known.iter().min_by_key(|(_, known)| known.used);
         let oldest = oldest.map(|(kernels, _)| kernels.clone());
-        if let Some((Known::Graph(graph), _)) = oldest.and_then(|oldest| self.known.remove(&oldest))
-        {
-            graph.give_back(api);
+        if let Some(known) = oldest.and_then(|oldest| self.known.remove(&oldest)) {
+            known.give_back(api);
         }
+    }
+}
+
+impl Known {
+    fn give_back(&self, api: &Api) {
+        self.graphs.iter().for_each(|graph| graph.give_back(api));
     }
 }
 
@@ -274,10 +305,8 @@ impl Driver {
     /// Gives all graphs back.
     pub(super) fn forget_graphs(&self) {
         let mut queue = self.queue();
-        for (_, (known, _)) in queue.known.drain() {
-            if let Known::Graph(graph) = known {
-                graph.give_back(&self.api);
-            }
+        for (_, known) in queue.known.drain() {
+            known.give_back(&self.api);
         }
     }
 

@@ -99,19 +99,11 @@ impl Gpu {
 
     pub(super) fn chosen_experts(&self, routing: &Routing) -> Result<HostRouting, OpError> {
         let pairs = routing.rows * routing.slots;
-        let mut bytes = vec![0; 2 * pairs * size_of::<u32>()];
-        let (chosen, weights) = bytes.split_at_mut(pairs * size_of::<u32>());
-        self.fetch(&routing.chosen, chosen)?;
-        self.fetch(&routing.weights, weights)?;
-        let pairs = chosen.as_chunks().0.iter().zip(weights.as_chunks().0);
-        let pairs: Vec<(usize, f32)> = pairs
-            .map(|(expert, weight)| {
-                (
-                    u32::from_le_bytes(*expert) as usize,
-                    f32::from_le_bytes(*weight),
-                )
-            })
-            .collect();
+        let (mut chosen, mut weights) = (vec![0u32; pairs], vec![0.0f32; pairs]);
+        self.fetch(&routing.chosen, &mut chosen)?;
+        self.fetch(&routing.weights, &mut weights)?;
+        let chosen = chosen.into_iter().map(|expert| expert as usize);
+        let pairs: Vec<(usize, f32)> = chosen.zip(weights).collect();
         let rows = pairs.chunks(routing.slots.max(1));
         Ok(HostRouting {
             choices: rows

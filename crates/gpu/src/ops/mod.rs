@@ -1,6 +1,7 @@
 //! The op contract, one file per family of operations.
 
 mod attention;
+mod best;
 mod delta;
 mod expert_tiles;
 mod experts;
@@ -11,9 +12,9 @@ pub use experts::Routing;
 
 use tensor::reference::shape_error;
 use tensor::{
-    Accelerator, AttentionShape, Batch, DeltaShape, HostRouting, MemoryLayout, MlpWeights,
-    MoeWeights, OpError, Ops, PageId, Rotary, StateId, StateSnapshot, StoredExperts, StoredMatrix,
-    Tensor,
+    Accelerator, AttentionShape, Batch, DeltaShape, HostRouting, Likely, MemoryLayout, MlpWeights,
+    MoeWeights, MostLikely, OpError, Ops, PageId, Rotary, StateId, StateSnapshot, StoredExperts,
+    StoredMatrix, Tensor,
 };
 
 use crate::gpu::Gpu;
@@ -189,6 +190,14 @@ impl Ops for Gpu {
 
     fn read(&self, x: Activations) -> Result<Tensor, OpError> {
         self.to_host(&x)
+    }
+
+    fn most_likely(
+        &self,
+        logits: &Activations,
+        wanted: MostLikely,
+    ) -> Result<Option<Vec<Vec<Likely>>>, OpError> {
+        self.best_of(logits, wanted)
     }
 
     fn upload(&self, rows: usize, cols: usize, values: Vec<f32>) -> Result<Activations, OpError> {

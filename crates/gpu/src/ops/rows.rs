@@ -84,10 +84,8 @@ impl Gpu {
     }
 
     pub(super) fn to_host(&self, x: &Activations) -> Result<Tensor, OpError> {
-        let mut bytes = vec![0; x.rows * x.cols * size_of::<f32>()];
-        self.fetch(&x.values, &mut bytes)?;
-        let values = bytes.as_chunks::<4>().0.iter();
-        let values = values.map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let mut values = vec![0.0f32; x.rows * x.cols];
+        self.fetch(&x.values, &mut values)?;
         Ok(Tensor::from_vec(x.rows, x.cols, values))
     }
 

@@ -1,7 +1,7 @@
 //! Rows looked up, chosen, joined.
 
 use formats::DType;
-use tensor::{Ops, Reference, quant};
+use tensor::{Likely, MostLikely, Ops, Reference, quant};
 
 use super::{Random, assert_close, assert_same, gpu, is_refused, read, upload};
 
@@ -63,4 +63,57 @@ fn rows_are_chosen_and_joined() {
         read(&*gpu, found).data(),
         reference.concat(&left, &right).unwrap().data(),
     );
+}
+
+#[test]
+fn the_most_likely_are_those_of_the_host() {
+    let Some(gpu) = gpu() else { return };
+    let mut random = Random::new(12);
+    let order = |list: &mut Vec<Likely>| list.sort_unstable_by_key(|likely| likely.token);
+    for case in 0..60 {
+        let rows = 1 + random.index(3);
+        // From less than a group to more than groups of the least size are allowed.
+        let cols = [100, 5000, 20_000, 300_001][case % 4] + random.index(50);
+        let mut logits = random.tensor(rows, cols);
+        for value in logits.data_mut() {
+            *value = match (case % 5, random.index(40)) {
+                // Many equals, both zeros, what cannot be chosen.
+                (1, _) => (*value * 8.0).round(),
+                (2, 0) => f32::NAN,
+                (2, 1) => f32::INFINITY,
+                (2, 2) => -0.0,
+                (3, 1..) | (2, 3) => f32::NEG_INFINITY,
+                (4, _) => *value * 1e38,
+                _ => *value,
+            };
+        }
+        if case % 6 == 5 {
+            // All that is likely is in one place.
+            let start = random.index(cols - 60);
+            logits.data_mut()[start..start + 50].fill(1e30);
+        }
+        let wanted = MostLikely {
+            count: [1, 20, 64, 300][random.index(4)],
+            limit: [usize::MAX, cols - random.index(90)][random.index(2)],
+        };
+        let found = gpu.most_likely(&upload(&*gpu, &logits), wanted).unwrap();
+        let exact = wanted.of_rows(&logits);
+        let Some(mut found) = found else {
+            // Too many are equal, or too few are looked through.
+            let are_equal = [1, 2].contains(&(case % 5));
+            assert!(are_equal || wanted.count >= cols / 128, "{case}");
+            continue;
+        };
+        found.iter_mut().for_each(order);
+        for (found, exact) in found.iter().zip(&exact) {
+            let is_in = |likely: &Likely| found.contains(likely);
+            assert!(exact.iter().all(is_in), "{case}: {wanted:?} of {cols}");
+            let same = |likely: &Likely| {
+                likely.logit.to_bits() == logits.row(0)[likely.token as usize].to_bits()
+            };
+            assert!(rows > 1 || found.iter().all(same), "{case}");
+            assert!(found.is_sorted_by(|a, b| a.token < b.token), "each once");
+        }
+        assert_eq!(found.len(), rows);
+    }
 }

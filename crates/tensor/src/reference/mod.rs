@@ -13,6 +13,7 @@ pub use moe::choose;
 
 use crate::batch::{Batch, PageId, StateId};
 use crate::handover::{Accelerator, Host};
+use crate::likely::{Likely, MostLikely};
 use crate::matrix::StoredMatrix;
 use crate::memory::{HostMemory, MemoryLayout, StateSnapshot};
 use crate::ops::{
@@ -387,6 +388,14 @@ impl Ops for Reference {
 
     fn read(&self, x: Tensor) -> Result<Tensor, OpError> {
         Ok(x)
+    }
+
+    fn most_likely(
+        &self,
+        logits: &Tensor,
+        wanted: MostLikely,
+    ) -> Result<Option<Vec<Vec<Likely>>>, OpError> {
+        Ok(Some(wanted.of_rows(logits)))
     }
 
     fn upload(&self, rows: usize, cols: usize, values: Vec<f32>) -> Result<Tensor, OpError> {

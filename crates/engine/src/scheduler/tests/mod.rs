@@ -8,7 +8,7 @@ mod speculation;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::chooser::Chooser;
+use super::chooser::{Chooser, Row};
 use super::*;
 use crate::cache::CacheSettings;
 use crate::event::{FinishReason, Reuse, Usage};
@@ -198,7 +198,7 @@ pub(super) fn expected(
     }
     loop {
         let chosen = chooser
-            .choose(&mut toy::logits_behind(&tokens))
+            .choose(Row::All(&mut toy::logits_behind(&tokens)))
             .expect("no grammar");
         if chosen.is_shown {
             tokens.push(chosen.token);
