@@ -10,6 +10,8 @@ pub enum Isa {
     Scalar,
     /// 64-bit ARM with NEON and its dot products of bytes.
     Neon,
+    /// The same with products of pairs of rows of bytes (FEAT_I8MM).
+    NeonI8mm,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
     /// The same with AVX-VNNI.
@@ -20,9 +22,10 @@ pub enum Isa {
 
 impl Isa {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Scalar,
         Self::Neon,
+        Self::NeonI8mm,
         Self::Avx2,
         Self::AvxVnni,
         Self::Avx512,
@@ -40,8 +43,12 @@ impl Isa {
             Self::Scalar => true,
             #[cfg(target_arch = "aarch64")]
             Self::Neon => std::arch::is_aarch64_feature_detected!("dotprod"),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm => {
+                Self::Neon.is_supported() && std::arch::is_aarch64_feature_detected!("i8mm")
+            }
             #[cfg(not(target_arch = "aarch64"))]
-            Self::Neon => false,
+            Self::Neon | Self::NeonI8mm => false,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => {
                 is_x86_feature_detected!("avx2")
@@ -80,6 +87,7 @@ impl fmt::Display for Isa {
         f.pad(match self {
             Self::Scalar => "scalar",
             Self::Neon => "neon",
+            Self::NeonI8mm => "neon-i8mm",
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avxvnni",
             Self::Avx512 => "avx512",
@@ -95,7 +103,9 @@ impl FromStr for Isa {
             .into_iter()
             .find(|isa| isa.to_string() == name)
             .ok_or_else(|| {
-                format!("{name:?} is no instruction set; use scalar, neon, avx2, avxvnni or avx512")
+                format!(
+                    "{name:?} is no instruction set; use scalar, neon, neon-i8mm, avx2, avxvnni or avx512"
+                )
             })
     }
 }

@@ -4,7 +4,9 @@ use std::marker::PhantomData;
 
 use super::panel::{Format, GROUPS, Panel, Sink};
 use super::source::Source;
-use super::tile::{Codes, Dots, Input, InputsOf, Span, add_block, add_run, begin, most_of, run_of};
+use super::tile::{
+    Codes, Dots, Input, InputsOf, OfInputs, Span, add_block, add_part, begin, most_of,
+};
 use crate::activations::ActivationGroup;
 use crate::simd::{Kernel, Simd};
 
@@ -66,8 +68,11 @@ impl<F: Format, B: Source, const T: usize> Kernel for Direct<'_, F, B, T> {
             };
             for block in 0..self.blocks {
                 F::unpack(s, self.rows.skip::<S>(block * F::BYTES), &mut sink);
-                let (panel, groups) = (&*sink.panel, &sink.inputs);
-                add_block::<S, F::Form, T>(s, panel, GROUPS, groups, &sink, &mut sums);
+                let factors = OfInputs {
+                    panel: sink.panel,
+                    groups: sink.inputs,
+                };
+                add_block::<S, F::Form, T>(s, GROUPS, &factors, &sink, &mut sums);
                 for input in &mut sink.inputs {
                     *input = input.wrapping_add(GROUPS);
                 }
@@ -115,9 +120,7 @@ impl<S: Simd, F: Format, const T: usize> Sink<S, F> for Multiplied<'_, T> {
         let dots = unsafe {
             let mut dots = begin::<S, F::Form, T>(s, part, &inputs);
             let codes = InRegisters(codes, part * WORDS);
-            for word in (part * WORDS..(part + 1) * WORDS).step_by(run_of::<S, F::Form>()) {
-                add_run::<S, F::Form, T>(s, &mut dots, &codes, word, &inputs);
-            }
+            add_part::<S, F::Form, T>(s, &mut dots, &codes, part, &inputs);
             dots
         };
         for t in 0..T {
@@ -134,13 +137,7 @@ impl<S: Simd, F: Format, const T: usize> Sink<S, F> for Multiplied<'_, T> {
 
 impl<S: Simd, const T: usize> Dots<S, T> for Multiplied<'_, T> {
     #[inline(always)]
-    fn part(
-        &self,
-        s: S,
-        group: usize,
-        part: usize,
-        _inputs: &[*const ActivationGroup; T],
-    ) -> [S::I; T] {
+    fn part(&self, s: S, group: usize, part: usize) -> [S::I; T] {
         let mut dots = [s.splat_words(0); T];
         for t in 0..T {
             dots[t] = self.panel.vector(s, (group * 2 + part) * T + t);

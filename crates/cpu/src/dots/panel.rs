@@ -136,7 +136,8 @@ pub(crate) trait Sink<S: Simd, F: Format> {
 /// first cache, enough that loading and storing outputs costs little.
 pub(crate) const BLOCKS_AT_ONCE: usize = 4;
 
-const MOST_GROUPS: usize = GROUPS * BLOCKS_AT_ONCE;
+/// Groups of so many blocks.
+pub(super) const MOST_GROUPS: usize = GROUPS * BLOCKS_AT_ONCE;
 
 /// A few blocks in memory.
 #[derive(Debug)]
@@ -145,9 +146,9 @@ pub(crate) struct Panel {
     /// `[group, word, lane]` of four codes, in the form that products want.
     codes: [u8; MAX_LANES * BLOCK * BLOCKS_AT_ONCE],
     /// `[group, part, lane]`
-    scales: [f32; MAX_LANES * MOST_GROUPS * 2],
+    pub(super) scales: [f32; MAX_LANES * MOST_GROUPS * 2],
     /// `[group, part, lane]`, if the format has them.
-    mins: [f32; MAX_LANES * MOST_GROUPS * 2],
+    pub(super) mins: [f32; MAX_LANES * MOST_GROUPS * 2],
     /// See [`Sink::ahead`].
     pub(crate) ahead: *const u8,
     /// The first group of the block that is being unpacked.

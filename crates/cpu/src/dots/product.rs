@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 
 use super::direct::{Direct, Unpack};
+use super::pair_kernels::{DIRECT_PAIRS, DirectPairs, TilesOfPairs, UnpackForPairs};
+use super::pairs::{Pair, Paired};
 use super::panel::{BLOCKS_AT_ONCE, Format, GROUPS, Panel};
 use super::source::{Interleaved, Source};
 use super::tile::{Input, Span, Tiles};
@@ -20,6 +22,9 @@ const MOST_INPUTS: usize = 256;
 /// How far ahead of what is multiplied an interleaved panel is asked for. It is one stream that the
 /// hardware follows, too, but not fast enough across pages.
 const AHEAD: usize = 8 << 10;
+/// As many inputs as are worth taking two by two. With two, weaving codes takes as many
+/// instructions as it saves.
+const FEWEST_PAIRED: usize = 3;
 /// As many bytes as the longest block has, or more.
 const MAX_BYTES: usize = 288;
 
@@ -27,6 +32,14 @@ const MAX_BYTES: usize = 288;
 struct Workspace {
     panel: Panel,
     inputs: [Input; MOST_INPUTS],
+    paired: Paired,
+}
+
+/// Inputs of one product.
+#[derive(Clone, Copy)]
+enum Inputs<'a> {
+    Single(&'a [Input]),
+    Paired(&'a [Pair]),
 }
 
 thread_local! {
@@ -36,6 +49,7 @@ thread_local! {
             groups: std::ptr::null(),
             output: std::ptr::null_mut(),
         }; MOST_INPUTS],
+        paired: Paired::default(),
     }));
 }
 
@@ -75,7 +89,11 @@ impl Stripe<'_> {
         let most = INPUT_BYTES / size_of::<ActivationGroup>() / groups.max(1);
         let most = most.clamp(8, MOST_INPUTS);
         WORKSPACE.with_borrow_mut(|workspace| {
-            let Workspace { panel, inputs } = &mut **workspace;
+            let Workspace {
+                panel,
+                inputs,
+                paired,
+            } = &mut **workspace;
             for first in (0..self.tokens.len()).step_by(most) {
                 let count = most.min(self.tokens.len() - first);
                 for (index, input) in inputs[..count].iter_mut().enumerate() {
@@ -85,9 +103,15 @@ impl Stripe<'_> {
                         output: self.to.row(first + index),
                     };
                 }
+                let mut batch = Inputs::Single(&inputs[..count]);
+                if dispatch.has_pairs() && count >= FEWEST_PAIRED {
+                    // SAFETY: inputs have so many groups.
+                    let pairs = unsafe { paired.fill::<F::Form>(&inputs[..count], groups) };
+                    batch = Inputs::Paired(pairs);
+                }
                 for row in (0..self.rows).step_by(lanes) {
                     // SAFETY: the rows exist.
-                    unsafe { self.panel::<F>(dispatch, row, &inputs[..count], panel) };
+                    unsafe { self.panel::<F>(dispatch, row, batch, panel) };
                 }
             }
         });
@@ -101,7 +125,7 @@ impl Stripe<'_> {
         &self,
         dispatch: Dispatch,
         row: usize,
-        inputs: &[Input],
+        inputs: Inputs<'_>,
         panel: &mut Panel,
     ) {
         let lanes = dispatch.lanes();
@@ -166,13 +190,20 @@ impl Stripe<'_> {
 unsafe fn multiply<F: Format, B: Source>(
     dispatch: Dispatch,
     blocks: Blocks<B>,
-    inputs: &[Input],
+    inputs: Inputs<'_>,
     panel: &mut Panel,
 ) {
+    let inputs = match inputs {
+        Inputs::Single(inputs) => inputs,
+        Inputs::Paired(pairs) => {
+            multiply_pairs::<F, B>(dispatch, blocks, pairs, panel);
+            return;
+        }
+    };
     let most = match dispatch.isa() {
         Isa::Avx512 => F::MOST_DIRECT,
         // Half the registers.
-        Isa::AvxVnni | Isa::Avx2 | Isa::Neon | Isa::Scalar => F::MOST_DIRECT.min(4),
+        _ => F::MOST_DIRECT.min(4),
     };
     // Groups that a block lacks must not be multiplied: inputs lack them too.
     if blocks.groups == GROUPS && inputs.len() <= most {
@@ -209,6 +240,49 @@ unsafe fn multiply<F: Format, B: Source>(
             panel,
             groups: (count - 1) * GROUPS + blocks.groups,
             inputs,
+            span: Span {
+                group: blocks.span.group + block * GROUPS,
+                ..blocks.span
+            },
+        });
+    }
+}
+
+/// As [`multiply`], two inputs at a time.
+fn multiply_pairs<F: Format, B: Source>(
+    dispatch: Dispatch,
+    blocks: Blocks<B>,
+    pairs: &[Pair],
+    panel: &mut Panel,
+) {
+    if let Ok(pairs) = <&[Pair; DIRECT_PAIRS]>::try_from(pairs)
+        && blocks.groups == GROUPS
+        && 2 * DIRECT_PAIRS <= F::MOST_DIRECT
+    {
+        dispatch.run_pairs(DirectPairs {
+            format: PhantomData::<F>,
+            rows: blocks.rows,
+            blocks: blocks.count,
+            pairs,
+            span: blocks.span,
+            panel,
+        });
+        return;
+    }
+    for block in (0..blocks.count).step_by(BLOCKS_AT_ONCE) {
+        let count = BLOCKS_AT_ONCE.min(blocks.count - block);
+        dispatch.run_pairs(UnpackForPairs {
+            format: PhantomData::<F>,
+            rows: blocks.rows,
+            first: block,
+            blocks: count,
+            panel,
+        });
+        dispatch.run_pairs(TilesOfPairs {
+            form: PhantomData::<F::Form>,
+            panel,
+            groups: (count - 1) * GROUPS + blocks.groups,
+            pairs,
             span: Span {
                 group: blocks.span.group + block * GROUPS,
                 ..blocks.span

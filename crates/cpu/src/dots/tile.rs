@@ -13,6 +13,7 @@
 use std::marker::PhantomData;
 
 use super::panel::{Form, GROUP_WORDS, Panel};
+use super::words::Bias;
 use crate::activations::ActivationGroup;
 use crate::simd::{Kernel, Simd};
 
@@ -95,14 +96,62 @@ impl<const T: usize> InputsOf<T> {
 /// Where the integer products come from. A trait and no closure, because closures are not sure to
 /// be inlined, and must be.
 pub(super) trait Dots<S: Simd, const T: usize> {
-    /// The products of a part with all inputs.
-    fn part(
-        &self,
-        s: S,
-        group: usize,
-        part: usize,
-        inputs: &[*const ActivationGroup; T],
-    ) -> [S::I; T];
+    /// The products of a part, in all vectors.
+    fn part(&self, s: S, group: usize, part: usize) -> [S::I; T];
+}
+
+/// What the integer products of vector `t` are multiplied with.
+pub(super) trait Factors<S: Simd, F: Form> {
+    /// The weights' scales of a part, for vectors of even and of odd number.
+    fn scales(&self, s: S, group: usize, part: usize) -> [S::F; 2];
+
+    /// Their minima.
+    fn mins(&self, s: S, group: usize, part: usize) -> [S::F; 2];
+
+    /// The activations' scales.
+    ///
+    /// # Safety
+    /// The inputs must have the group.
+    unsafe fn scale(&self, s: S, group: usize, t: usize) -> S::F;
+
+    /// The sums of the activations' codes of a part.
+    ///
+    /// # Safety
+    /// The inputs must have the group.
+    unsafe fn sum(&self, s: S, group: usize, part: usize, t: usize) -> S::F;
+}
+
+/// The factors where each vector is an input's.
+pub(super) struct OfInputs<'a, const T: usize> {
+    pub(super) panel: &'a Panel,
+    pub(super) groups: [*const ActivationGroup; T],
+}
+
+impl<S: Simd, F: Form, const T: usize> Factors<S, F> for OfInputs<'_, T> {
+    #[inline(always)]
+    fn scales(&self, s: S, group: usize, part: usize) -> [S::F; 2] {
+        [self.panel.scales(s, group, part); 2]
+    }
+
+    #[inline(always)]
+    fn mins(&self, s: S, group: usize, part: usize) -> [S::F; 2] {
+        [self.panel.mins(s, group, part); 2]
+    }
+
+    #[inline(always)]
+    unsafe fn scale(&self, s: S, group: usize, t: usize) -> S::F {
+        // SAFETY: as the caller promises.
+        s.splat(unsafe { (*self.groups[t].wrapping_add(group)).scale })
+    }
+
+    #[inline(always)]
+    unsafe fn sum(&self, s: S, group: usize, part: usize, t: usize) -> S::F {
+        // SAFETY: as the caller promises.
+        s.splat(F::sum(
+            unsafe { &*self.groups[t].wrapping_add(group) },
+            part,
+        ))
+    }
 }
 
 /// Adds the groups of a block to the sums.
@@ -112,42 +161,37 @@ pub(super) trait Dots<S: Simd, const T: usize> {
 #[inline(always)]
 pub(super) unsafe fn add_block<S: Simd, F: Form, const T: usize>(
     s: S,
-    panel: &Panel,
     groups: usize,
-    first: &[*const ActivationGroup; T],
+    factors: &impl Factors<S, F>,
     dots: &impl Dots<S, T>,
     sums: &mut [S::F; T],
 ) {
     for group in 0..groups {
-        let mut inputs = *first;
-        for input in &mut inputs {
-            *input = input.wrapping_add(group);
-        }
         let mut products = [s.splat(0.0); T];
         for part in 0..F::PARTS {
-            let dots = dots.part(s, group, part, &inputs);
-            let scales = panel.scales(s, group, part);
+            let dots = dots.part(s, group, part);
+            let scales = factors.scales(s, group, part);
             for t in 0..T {
                 let dot = s.to_float(dots[t]);
                 products[t] = if part == 0 {
-                    s.mul(dot, scales)
+                    s.mul(dot, scales[t % 2])
                 } else {
-                    s.mul_add(dot, scales, products[t])
+                    s.mul_add(dot, scales[t % 2], products[t])
                 };
             }
             if F::MINS {
-                let mins = panel.mins(s, group, part);
+                let mins = factors.mins(s, group, part);
                 for t in 0..T {
                     // SAFETY: as the caller promises.
-                    let sum = F::sum(unsafe { &*inputs[t] }, part);
-                    products[t] = s.mul_sub_from(mins, s.splat(sum), products[t]);
+                    let sum = unsafe { factors.sum(s, group, part, t) };
+                    products[t] = s.mul_sub_from(mins[t % 2], sum, products[t]);
                 }
             }
         }
         for t in 0..T {
             // SAFETY: as the caller promises.
-            let scale = unsafe { (*inputs[t]).scale };
-            sums[t] = s.mul_add(products[t], s.splat(scale), sums[t]);
+            let scale = unsafe { factors.scale(s, group, t) };
+            sums[t] = s.mul_add(products[t], scale, sums[t]);
         }
     }
 }
@@ -170,8 +214,64 @@ pub(super) unsafe fn begin<S: Simd, F: Form, const T: usize>(
     dots
 }
 
+/// Adds the products of a part's codes.
+///
+/// # Safety
+/// The inputs must exist.
+#[inline(always)]
+pub(super) unsafe fn add_part<S: Simd, F: Form, const T: usize>(
+    s: S,
+    dots: &mut [S::I; T],
+    codes: &impl Codes<S>,
+    part: usize,
+    inputs: &[*const ActivationGroup; T],
+) {
+    let words = GROUP_WORDS / F::PARTS;
+    let first = part * words;
+    // SAFETY: as the caller promises.
+    unsafe {
+        if S::HAS_DOTS_OF_FOUR {
+            // Four or eight, and no loop: as one it is not unrolled.
+            add_four::<S, T>(s, dots, F::BIAS, codes, first, inputs);
+            if words > 4 {
+                add_four::<S, T>(s, dots, F::BIAS, codes, first + 4, inputs);
+            }
+            return;
+        }
+        for word in (first..first + words).step_by(run_of::<S, F>()) {
+            add_run::<S, F, T>(s, dots, codes, word, inputs);
+        }
+    }
+}
+
+/// Adds the products of four words of a group's codes, the first of which is word `first`.
+///
+/// # Safety
+/// The inputs must exist.
+#[inline(always)]
+unsafe fn add_four<S: Simd, const T: usize>(
+    s: S,
+    dots: &mut [S::I; T],
+    bias: Bias,
+    codes: &impl Codes<S>,
+    first: usize,
+    inputs: &[*const ActivationGroup; T],
+) {
+    let mut four = [s.splat_words(0); 4];
+    for word in 0..4 {
+        four[word] = codes.word(s, first + word);
+    }
+    for t in 0..T {
+        // SAFETY: a group has eight words of four values, and these are one of its halves.
+        dots[t] = unsafe {
+            let activations = (&raw const (*inputs[t]).codes).cast::<i8>().add(first * 4);
+            s.dot_four(bias, dots[t], four, activations)
+        };
+    }
+}
+
 /// How many words' products are summed in 16 bits; 1 if they are summed in 32 at once.
-pub(super) const fn run_of<S: Simd, F: Form>() -> usize {
+const fn run_of<S: Simd, F: Form>() -> usize {
     let most = i16::MAX as usize / (2 * 127 * F::MOST);
     match most {
         _ if !S::HAS_SHORT_SUMS => 1,
@@ -190,7 +290,7 @@ pub(super) const fn run_of<S: Simd, F: Form>() -> usize {
 /// # Safety
 /// The inputs must exist.
 #[inline(always)]
-pub(super) unsafe fn add_run<S: Simd, F: Form, const T: usize>(
+unsafe fn add_run<S: Simd, F: Form, const T: usize>(
     s: S,
     dots: &mut [S::I; T],
     codes: &impl Codes<S>,
@@ -302,37 +402,35 @@ impl<F: Form> Tiles<'_, F> {
     #[inline(always)]
     unsafe fn tile<S: Simd, const T: usize>(&self, s: S, inputs: &[Input]) {
         let inputs = InputsOf::<T>::new(inputs, self.span);
-        let dots = Unpacked::<F>(PhantomData, self.panel);
+        let factors = OfInputs {
+            panel: self.panel,
+            groups: inputs.groups,
+        };
+        let dots = Unpacked::<F, T>(PhantomData, self.panel, inputs.groups);
         // SAFETY: as the caller promises.
         unsafe {
             let mut sums = inputs.load_sums(s);
-            let panel = self.panel;
-            add_block::<S, F, T>(s, panel, self.groups, &inputs.groups, &dots, &mut sums);
+            add_block::<S, F, T>(s, self.groups, &factors, &dots, &mut sums);
             inputs.store_sums(s, sums);
         }
     }
 }
 
 /// Products are computed from codes in memory.
-struct Unpacked<'a, F>(PhantomData<F>, &'a Panel);
+struct Unpacked<'a, F, const T: usize>(PhantomData<F>, &'a Panel, [*const ActivationGroup; T]);
 
-impl<S: Simd, F: Form, const T: usize> Dots<S, T> for Unpacked<'_, F> {
+impl<S: Simd, F: Form, const T: usize> Dots<S, T> for Unpacked<'_, F, T> {
     #[inline(always)]
-    fn part(
-        &self,
-        s: S,
-        group: usize,
-        part: usize,
-        inputs: &[*const ActivationGroup; T],
-    ) -> [S::I; T] {
+    fn part(&self, s: S, group: usize, part: usize) -> [S::I; T] {
+        let mut inputs = self.2;
+        for input in &mut inputs {
+            *input = input.wrapping_add(group);
+        }
         // SAFETY: the inputs exist.
         unsafe {
-            let mut dots = begin::<S, F, T>(s, part, inputs);
-            let words = GROUP_WORDS / F::PARTS;
+            let mut dots = begin::<S, F, T>(s, part, &inputs);
             let codes = InPanel(self.1, group);
-            for word in (part * words..(part + 1) * words).step_by(run_of::<S, F>()) {
-                add_run::<S, F, T>(s, &mut dots, &codes, word, inputs);
-            }
+            add_part::<S, F, T>(s, &mut dots, &codes, part, &inputs);
             dots
         }
     }

@@ -36,6 +36,8 @@ pub(crate) trait Words: Copy {
     const INTERLEAVES: bool;
     /// Whether [`Words::dot_short`] is faster than [`Words::dot`].
     const HAS_SHORT_SUMS: bool;
+    /// Whether [`Words::dot_four`] is faster than as many [`Words::dot`].
+    const HAS_DOTS_OF_FOUR: bool;
 
     /// # Safety
     /// `from` must point to a vector, aligned to its size.
@@ -143,6 +145,26 @@ pub(crate) trait Words: Copy {
         codes: Self::I,
         activations: *const i8,
     ) -> Self::I;
+
+    /// As [`Words::dot`] of four words, one after the other.
+    ///
+    /// # Safety
+    /// `activations` must point to sixteen values.
+    #[inline(always)]
+    unsafe fn dot_four(
+        self,
+        bias: Bias,
+        sum: Self::I,
+        codes: [Self::I; 4],
+        activations: *const i8,
+    ) -> Self::I {
+        let mut sum = sum;
+        for word in 0..4 {
+            // SAFETY: as the caller promises.
+            sum = unsafe { self.dot(bias, sum, codes[word], activations.add(4 * word)) };
+        }
+        sum
+    }
 
     /// As [`Words::dot`] for unsigned codes, but adds to pairs of 16-bit sums. They must not exceed
     /// their range.

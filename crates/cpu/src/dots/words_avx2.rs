@@ -55,6 +55,7 @@ impl<const VNNI: bool> Words for Avx2<VNNI> {
     type I = __m256i;
     const INTERLEAVES: bool = true;
     const HAS_SHORT_SUMS: bool = !VNNI;
+    const HAS_DOTS_OF_FOUR: bool = false;
 
     #[inline(always)]
     unsafe fn load_words(self, from: *const u8) -> __m256i {

@@ -39,6 +39,7 @@ impl Words for Avx512 {
     type I = __m512i;
     const INTERLEAVES: bool = true;
     const HAS_SHORT_SUMS: bool = false;
+    const HAS_DOTS_OF_FOUR: bool = false;
 
     #[inline(always)]
     unsafe fn load_words(self, from: *const u8) -> __m512i {

@@ -12,6 +12,12 @@ use crate::simd::neon::{Neon, neon};
 /// With a larger bias codes may be too large.
 const MAX_BIAS: u8 = 32;
 
+/// Whether codes keep their bias, so that sums have to make up for it.
+#[inline(always)]
+pub(super) fn keeps_bias(bias: Bias) -> bool {
+    bias.of_codes != 0 && bias.of_codes <= MAX_BIAS
+}
+
 /// Eight words.
 type I = [uint32x4_t; 2];
 
@@ -69,11 +75,37 @@ fn dot_bytes(_proof: Neon, sum: uint32x4_t, a: uint32x4_t, b: uint32x4_t) -> uin
     sum
 }
 
+/// Adds to each word of `sum` the products of its four bytes of `codes` and the four of `activations` that are
+/// word `WORD`: so one load serves four words, and nothing is broadcast.
+#[inline(always)]
+fn dot_word<const WORD: usize>(
+    _proof: Neon,
+    sum: uint32x4_t,
+    codes: uint32x4_t,
+    activations: uint8x16_t,
+) -> uint32x4_t {
+    let mut sum = sum;
+    // SAFETY: as in `dot_bytes`.
+    unsafe {
+        asm!(
+            ".arch_extension dotprod",
+            "sdot {sum:v}.4s, {codes:v}.16b, {activations:v}.4b[{word}]",
+            sum = inout(vreg) sum,
+            codes = in(vreg) codes,
+            activations = in(vreg) activations,
+            word = const WORD,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sum
+}
+
 impl Words for Neon {
     type F = [float32x4_t; 2];
     type I = I;
     const INTERLEAVES: bool = true;
     const HAS_SHORT_SUMS: bool = false;
+    const HAS_DOTS_OF_FOUR: bool = true;
 
     #[inline(always)]
     unsafe fn load_words(self, from: *const u8) -> I {
@@ -290,11 +322,11 @@ impl Words for Neon {
 
     #[inline(always)]
     fn begin(self, bias: Bias, bias_sum: i32) -> I {
-        if bias.of_codes == 0 || bias.of_codes > MAX_BIAS {
-            self.splat_words(0)
-        } else {
+        if keeps_bias(bias) {
             let shift = bias.of_sums.ilog2() - bias.of_codes.ilog2();
             self.splat_words((bias_sum >> shift) as u32)
+        } else {
+            self.splat_words(0)
         }
     }
 
@@ -306,5 +338,19 @@ impl Words for Neon {
         self.zip_words(sum, codes, |sum, codes| {
             dot_bytes(self, sum, codes, activations)
         })
+    }
+
+    #[inline(always)]
+    unsafe fn dot_four(self, _bias: Bias, sum: I, codes: [I; 4], activations: *const i8) -> I {
+        // SAFETY: as the caller promises.
+        let activations = unsafe { vld1q_u8(activations.cast()) };
+        let mut sum = sum;
+        for half in 0..2 {
+            let sums = dot_word::<0>(self, sum[half], codes[0][half], activations);
+            let sums = dot_word::<1>(self, sums, codes[1][half], activations);
+            let sums = dot_word::<2>(self, sums, codes[2][half], activations);
+            sum[half] = dot_word::<3>(self, sums, codes[3][half], activations);
+        }
+        sum
     }
 }

@@ -35,6 +35,7 @@ impl Words for Scalar {
     type I = I;
     const INTERLEAVES: bool = false;
     const HAS_SHORT_SUMS: bool = false;
+    const HAS_DOTS_OF_FOUR: bool = false;
 
     #[inline(always)]
     unsafe fn load_words(self, from: *const u8) -> I {

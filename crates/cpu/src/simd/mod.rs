@@ -17,6 +17,11 @@ mod math;
 pub(crate) mod neon;
 pub(crate) mod scalar;
 
+use crate::dots::pairs::Pairs;
+#[cfg(target_arch = "aarch64")]
+use crate::dots::pairs_neon::I8mm;
+#[cfg(test)]
+use crate::dots::pairs_plain::PlainPairs;
 use crate::dots::words::Words;
 use crate::isa::Isa;
 
@@ -163,43 +168,62 @@ pub(crate) trait Kernel {
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
+/// Work that is compiled for each instruction set that multiplies [`Pairs`].
+#[cfg_attr(
+    not(any(test, target_arch = "aarch64")),
+    expect(dead_code, reason = "this target has no products of pairs")
+)]
+pub(crate) trait PairKernel {
+    /// Does the work. As [`Kernel::run`].
+    fn run<P: Pairs>(self, pairs: P);
+}
+
 /// An instruction set that was found on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Dispatch(Isa);
+pub(crate) struct Dispatch {
+    isa: Isa,
+    /// Whether inputs are taken two by two with plain loops, whatever the set.
+    #[cfg(test)]
+    has_plain_pairs: bool,
+}
 
 impl Dispatch {
     /// `None` if the machine does not have it.
     pub(crate) fn new(isa: Isa) -> Option<Self> {
-        isa.is_supported().then_some(Self(isa))
+        isa.is_supported().then_some(Self {
+            isa,
+            #[cfg(test)]
+            has_plain_pairs: false,
+        })
     }
 
     /// Which it is.
     pub(crate) fn isa(self) -> Isa {
-        self.0
+        self.isa
     }
 
     /// Values per vector.
     pub(crate) fn lanes(self) -> usize {
-        match self.0 {
+        match self.isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => avx512::Avx512::LANES,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::AvxVnni => avx2::Avx2::<false>::LANES,
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => neon::Neon::LANES,
+            Isa::Neon | Isa::NeonI8mm => neon::Neon::LANES,
             _ => scalar::Scalar::LANES,
         }
     }
 
     /// See [`Words::INTERLEAVES`].
     pub(crate) fn interleaves(self) -> bool {
-        match self.0 {
+        match self.isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => avx512::Avx512::INTERLEAVES,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::AvxVnni => avx2::Avx2::<false>::INTERLEAVES,
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => neon::Neon::INTERLEAVES,
+            Isa::Neon | Isa::NeonI8mm => neon::Neon::INTERLEAVES,
             _ => scalar::Scalar::INTERLEAVES,
         }
     }
@@ -207,7 +231,7 @@ impl Dispatch {
     /// Runs a kernel compiled for this instruction set.
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        match self.0 {
+        match self.isa {
             // SAFETY: `new` has checked that the machine has the set.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => unsafe { run_avx512(kernel) },
@@ -219,8 +243,53 @@ impl Dispatch {
             Isa::Avx2 => unsafe { run_avx2(kernel) },
             // SAFETY: likewise.
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => unsafe { run_neon(kernel) },
+            Isa::Neon | Isa::NeonI8mm => unsafe { run_neon(kernel) },
             _ => kernel.run(scalar::Scalar),
+        }
+    }
+
+    /// Whether there are kernels that take inputs two by two, which is faster for three or more.
+    #[inline]
+    pub(crate) fn has_pairs(self) -> bool {
+        #[cfg(test)]
+        if self.has_plain_pairs {
+            return true;
+        }
+        cfg!(target_arch = "aarch64") && self.isa == Isa::NeonI8mm
+    }
+
+    /// Runs a kernel that takes inputs two by two.
+    ///
+    /// # Panics
+    /// If this instruction set has none.
+    #[inline]
+    pub(crate) fn run_pairs<K: PairKernel>(self, kernel: K) {
+        #[cfg(test)]
+        if self.has_plain_pairs {
+            return kernel.run(PlainPairs);
+        }
+        match self.isa {
+            // SAFETY: `new` has checked that the machine has the set.
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => unsafe { run_i8mm(kernel) },
+            isa => {
+                drop(kernel);
+                unreachable!("{isa} has no products of pairs")
+            }
+        }
+    }
+
+    /// The same with plain loops for pairs, in vectors of the scalar set.
+    #[cfg(test)]
+    pub(crate) fn with_plain_pairs(self) -> Self {
+        assert_eq!(
+            self.isa,
+            Isa::Scalar,
+            "the vectors of both must be the same"
+        );
+        Self {
+            has_plain_pairs: true,
+            ..self
         }
     }
 }
@@ -252,6 +321,13 @@ fn run_avx_vnni<K: Kernel>(kernel: K) -> K::Output {
 fn run_neon<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: the features are those of this function.
     kernel.run(unsafe { neon::Neon::new() })
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon,dotprod,i8mm")]
+fn run_i8mm<K: PairKernel>(kernel: K) {
+    // SAFETY: the features are those of this function.
+    kernel.run(unsafe { I8mm::new() })
 }
 
 #[cfg(test)]

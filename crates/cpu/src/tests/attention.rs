@@ -7,7 +7,7 @@ use tensor::{
     Rotary, Tensor,
 };
 
-use super::{Random, assert_close, assert_same, backends, batch, cases, exact_backends};
+use super::{Random, assert_close, assert_same, batch, cases, distinct_backends, exact_backends};
 use crate::Cpu;
 
 fn layout(shape: AttentionShape, dtype: DType, page_tokens: usize) -> MemoryLayout {
@@ -172,7 +172,7 @@ proptest! {
             let attended = reference
                 .attention(&expected_memory, 1, &new, &shape, query, gate)
                 .unwrap();
-            for cpu in backends(3) {
+            for cpu in distinct_backends(3) {
                 let mut memory = memory.clone();
                 let found = case.inputs(&cpu, &mut memory, &new, &all_rows(&new));
                 assert_close("queries", found[0].data(), expected[0].data(), 1e-5);
@@ -191,7 +191,7 @@ proptest! {
                 _ => 8e-3,
             };
             let exact = exact_backends(3).into_iter().map(|cpu| (cpu, 2e-5));
-            for (cpu, bound) in exact.chain(backends(3).into_iter().map(|cpu| (cpu, bound))) {
+            for (cpu, bound) in exact.chain(distinct_backends(3).into_iter().map(|cpu| (cpu, bound))) {
                 let [query, gate] = expected.clone();
                 let out = cpu.attention(&expected_memory, 1, &new, &shape, query, gate).unwrap();
                 assert_close(&format!("{dtype}"), out.data(), attended.data(), bound);
@@ -210,7 +210,7 @@ proptest! {
             let spans: Vec<_> = lengths.iter().map(|len| (0, *len)).collect();
             let whole = batch(&spans, 64);
             let case = Case::new(&mut random, shape, whole.rows());
-            for (one, three) in backends(1).iter().zip(backends(3)) {
+            for (one, three) in distinct_backends(1).iter().zip(distinct_backends(3)) {
                 let mut memory = HostMemory::new(&layout(shape, dtype, 64)).unwrap();
                 let expected = case.run(one, &mut memory, &whole, &all_rows(&whole));
                 for (cpu, page_tokens) in [(one, 16), (&three, 7), (&three, 64)] {
@@ -248,7 +248,7 @@ fn shapes_that_do_not_fit_are_errors() {
     let mut memory = HostMemory::new(&layout(shape, DType::F16, 4)).unwrap();
     let good = batch(&[(0, 3), (2, 1)], 4);
     let case = Case::new(&mut random, shape, 4);
-    for cpu in backends(1) {
+    for cpu in distinct_backends(1) {
         let [query, gate] = case.inputs(&cpu, &mut memory, &good, &all_rows(&good));
         let attend = |layer, batch: &Batch, shape: &AttentionShape, query: &Tensor| {
             cpu.attention(&memory, layer, batch, shape, query.clone(), gate.clone())

@@ -6,7 +6,7 @@ use tensor::{
     StateId, Tensor,
 };
 
-use super::{Random, assert_close, assert_same, backends, batch, cases};
+use super::{Random, assert_close, assert_same, batch, cases, distinct_backends};
 use crate::Cpu;
 
 pub(super) fn layout(random: &mut Random, states: usize) -> MemoryLayout {
@@ -155,7 +155,7 @@ proptest! {
         let mut expected_memory = memory.clone();
         let expected = case.run(&Reference::default(), &mut expected_memory, &batch, &rows);
         let expected_states = states(&expected_memory, spans.len());
-        for cpu in backends(2) {
+        for cpu in distinct_backends(2) {
             let mut memory = memory.clone();
             let found = case.run(&cpu, &mut memory, &batch, &rows);
             assert_close("convolution", found[0].data(), expected[0].data(), 1e-5);
@@ -176,7 +176,7 @@ proptest! {
         let whole = batch(&spans, layout.page_tokens);
         let case = Case::new(&mut random, layout.delta, whole.rows());
         let rows: Vec<usize> = (0..whole.rows()).collect();
-        for (one, three) in backends(1).iter().zip(backends(3)) {
+        for (one, three) in distinct_backends(1).iter().zip(distinct_backends(3)) {
             let mut expected_memory = memory.clone();
             let expected = case.run(one, &mut expected_memory, &whole, &rows);
             let expected_states = states(&expected_memory, lengths.len());
@@ -214,7 +214,7 @@ fn shapes_that_do_not_fit_are_errors() {
     let mut memory = memory(&mut random, &layout);
     let good = batch(&[(0, 2), (0, 1)], layout.page_tokens);
     let case = Case::new(&mut random, layout.delta, 3);
-    for cpu in backends(1) {
+    for cpu in distinct_backends(1) {
         let taps = cpu.load_vector(case.taps.clone()).unwrap();
         let mut conv = |layer, batch: &Batch, shape: &DeltaShape, x: &Tensor| {
             cpu.causal_conv(&mut memory, layer, batch, shape, &taps, x.clone())

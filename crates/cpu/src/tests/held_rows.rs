@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tensor::{Batch, HostMemory, Ops, Reference, StateId, Tensor};
 
 use super::delta::{Case, layout, memory, states};
-use super::{Random, assert_same, backends, batch, cases};
+use super::{Random, assert_same, batch, cases, distinct_backends};
 
 /// How far a sequence is on the speculative road.
 struct Sequence {
@@ -132,7 +132,7 @@ proptest! {
         lengths in prop::collection::vec(1..40usize, 1..4),
     ) {
         check_any_length(seed, &lengths, &Reference::default(), &Reference::default());
-        for (one, three) in backends(1).iter().zip(backends(3)) {
+        for (one, three) in distinct_backends(1).iter().zip(distinct_backends(3)) {
             check_any_length(seed, &lengths, one, &three);
         }
     }
@@ -210,7 +210,7 @@ where
 #[test]
 fn settling_commits_and_unsettled_states_are_not_copied() {
     check_settle(&Reference::default());
-    for cpu in backends(2) {
+    for cpu in distinct_backends(2) {
         check_settle(&cpu);
     }
 }
@@ -223,7 +223,7 @@ fn snapshots_are_those_of_the_reference_and_go_back_exactly() {
     (layout.delta.key_dim, layout.delta.value_dim) = (300, 500);
     let memory = memory(&mut random, &layout);
     let expected = Reference::default().snapshot(&memory, StateId(1)).unwrap();
-    for cpu in backends(3) {
+    for cpu in distinct_backends(3) {
         let found = cpu.snapshot(&memory, StateId(1)).unwrap();
         assert_same("snapshot", &found.values, &expected.values);
         let mut other = memory.clone();

@@ -6,8 +6,8 @@ use tensor::matrix::BlockScales;
 use tensor::{OpError, Ops, Reference, StoredMatrix, Tensor};
 
 use super::{Random, assert_same, backends, cases, exact_backends};
-use crate::Cpu;
 use crate::activations::{Quantised, dequantise, quantise_row};
+use crate::{Cpu, Isa};
 
 pub(super) const INTEGER: [DType; 18] = [
     DType::Q8_0,
@@ -152,6 +152,41 @@ proptest! {
                     let y = multiply(&one_thread, &x, &weight);
                     assert_same("threads", multiply(cpu, &x, &weight).data(), y.data());
                 }
+            }
+        }
+    }
+}
+
+/// Roads that must give the same bits: an instruction set with and without products of pairs.
+fn with_and_without_pairs(threads: usize) -> Vec<[Cpu; 2]> {
+    let of = |isa| backends(threads).into_iter().find(|cpu| cpu.isa() == isa);
+    let scalar = of(Isa::Scalar).expect("every machine has it");
+    let mut plain = scalar.clone();
+    plain.dispatch = plain.dispatch.with_plain_pairs();
+    let neon = of(Isa::Neon).zip(of(Isa::NeonI8mm));
+    let neon = neon.map(|(without, with)| [without, with]);
+    std::iter::once([scalar, plain]).chain(neon).collect()
+}
+
+proptest! {
+    #![proptest_config(cases(24))]
+
+    #[test]
+    fn inputs_two_by_two_give_the_same_bits(
+        seed: u64,
+        rows in 1..40usize,
+        units in 1..30usize,
+        tokens in 1..14usize,
+    ) {
+        let mut random = Random::new(seed);
+        for dtype in INTEGER {
+            let cols = cols_for(dtype, units);
+            let weight = random.matrix(dtype, rows, cols);
+            let x = random.tensor(tokens, cols);
+            for [without, with] in with_and_without_pairs(1) {
+                let what = format!("{} {dtype} [{rows}, {cols}] x {tokens}", with.isa());
+                let expected = multiply(&without, &x, &weight);
+                assert_same(&what, multiply(&with, &x, &weight).data(), expected.data());
             }
         }
     }
