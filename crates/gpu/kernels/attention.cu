@@ -1,17 +1,9 @@
-// Gated attention over pages: what goes in, and the attention itself.
-//
-// A row's keys are cut into splits whose length follows from the row's position alone. Each split is
-// summed from nothing; their results are then joined in order. Whether one warp goes through all splits
-// or each has its own, the bits are the same.
-#include "batch.cuh"
-#include "cache.cuh"
-#include "input.cuh"
+// Gated attention over pages: what goes in, the attention itself for pages and heads that are no case for
+// tensor cores (see attention_tiles.cu), and the joining of splits for both.
+#include "attention.cuh"
 
 #define ATTENTION_WARPS 4
 #define ATTENTION_THREADS (ATTENTION_WARPS * WARP)
-// The fewest keys of a split, and the most splits of a row.
-#define SPLIT 256
-#define MOST_SPLITS 64
 
 struct InputsArgs {
     const Span* spans;
@@ -87,31 +79,8 @@ KERNEL_OF(ATTENTION_THREADS, 4, attention_inputs, InputsArgs args) {
     store_row(args.cache.value_type, value_row(args.cache, to), dim, args.value + from);
 }
 
-struct AttentionArgs {
-    const Span* spans;
-    const int* row_spans;
-    const int* pages;
-    const float* query;   // [rows, heads, head_dim]
-    const float* gate;
-    float* out;           // [rows, heads, head_dim]
-    u32* codes;           // of `out`, or null where a head is no whole groups
-    GroupScale* scales;
-    float* partials;      // [rows, heads, splits, head_dim + 2], or null: one warp takes all splits
-    int splits;           // of `partials`
-    Cache cache;
-    int heads;
-    float score_scale;    // head_dim^-1/2
-};
-
-DEVICE int split_length(int visible) {
-    int length = SPLIT;
-    while (visible > length * MOST_SPLITS) length *= 2;
-    return length;
-}
-
-// A softmax in the making: the largest score, the sum of weights, and a lane's part of the mixed values.
-struct Mixed {
-    float largest, sum;
+// A softmax in the making, with a lane's part of the mixed values.
+struct Mixed : Softmax {
     float values[CHUNK];
 };
 
@@ -120,11 +89,8 @@ DEVICE void join(Mixed& all, const Mixed& next, bool is_first) {
         all = next;
         return;
     }
-    float largest = fmaxf(all.largest, next.largest);
-    float old_weight = expf(all.largest - largest), new_weight = expf(next.largest - largest);
-    all.largest = largest;
-    all.sum = all.sum * old_weight + next.sum * new_weight;
-    for (int i = 0; i < CHUNK; i++) all.values[i] = all.values[i] * old_weight + next.values[i] * new_weight;
+    Weights w = join(all, next);
+    for (int i = 0; i < CHUNK; i++) all.values[i] = all.values[i] * w.all + next.values[i] * w.next;
 }
 
 // Keys begin..end of a row, 32 at a time: a team of eight lanes scores a key, then the warp mixes values.

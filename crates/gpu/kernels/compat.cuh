@@ -61,6 +61,55 @@ DEVICE void multiply_16x8x16(int (&d)[4], u32 low, u32 high, u32 b) {
         : "+r"(d[2]), "+r"(d[3]) : "r"(high), "r"(b));
 #endif
 }
+// Adds the products of f16 A [16, 16] and B [16, 8] to D, for a warp. A word has two neighbours, the first one
+// low. Lane l has of A's rows l / 4 and l / 4 + 8 the columns 2 (l % 4).., then of both the columns 8 further;
+// of B's column l / 4 the rows 2 (l % 4).., then those 8 further; of D as above.
+DEVICE void multiply_16x8x16(float (&d)[4], const u32 (&a)[4], u32 low, u32 high) {
+#if __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(low), "r"(high));
+#else
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(low));
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[2]), "r"(a[3]), "r"(high));
+#endif
+}
+// Four matrices [8, 8] of 16 bits out of shared memory: lane l points at row l % 8 of matrix l / 8 and gets, of
+// each, row l / 4 and there the columns 2 (l % 4)...
+DEVICE void load_matrices(u32 (&d)[4], const void* row) {
+    u32 at = static_cast<u32>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]) : "r"(at) : "memory");
+}
+// The same with rows and columns exchanged in what it gets.
+DEVICE void load_matrices_turned(u32 (&d)[4], const void* row) {
+    u32 at = static_cast<u32>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]) : "r"(at) : "memory");
+}
+// Copies 16 bytes into shared memory, which are there once this thread has waited for the copy; before 8.0 at
+// once. Copies until `end_copies` are one group; `wait_for_copies` waits for all groups but the last LEFT.
+DEVICE void copy16_later(void* shared, const void* from) {
+#if __CUDA_ARCH__ >= 800
+    u32 to = static_cast<u32>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(to), "l"(from) : "memory");
+#else
+    *static_cast<uint4*>(shared) = *static_cast<const uint4*>(from);
+#endif
+}
+DEVICE void end_copies() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.commit_group;" : : : "memory");
+#endif
+}
+template <int LEFT>
+DEVICE void wait_for_copies() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_group %0;" : : "n"(LEFT) : "memory");
+#endif
+}
 DEVICE void sync_block() { __syncthreads(); }
 DEVICE void sync_warp() { __syncwarp(); }
 // Keeps values of shared memory from waiting in registers for their next use.
@@ -86,6 +135,11 @@ DEVICE u16 load2(const void* at) { return *static_cast<const u16*>(at); }
 DEVICE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 DEVICE float silu(float x) { return x * sigmoid(x); }
 DEVICE float bf16_to_float(u16 bits) { return bits_to_float(static_cast<u32>(bits) << 16); }
+
+// Two f16 in a word, the first one low.
+DEVICE u32 pack_halves(float low, float high) {
+    return float_to_half(low) | static_cast<u32>(float_to_half(high)) << 16;
+}
 
 // Rounds to nearest even; a NaN stays one.
 DEVICE u16 float_to_bf16(float value) {

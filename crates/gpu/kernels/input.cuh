@@ -17,19 +17,29 @@ struct alignas(8) GroupScale {
 DEVICE int first_sum(int sums) { return static_cast<short>(sums & 0xffff); }
 DEVICE int second_sum(int sums) { return sums >> 16; }
 
+// A group's scale and what its values are multiplied with, by its largest magnitude.
+DEVICE float group_scale(float largest) { return largest / 127.0f; }
+DEVICE float group_inverse(float largest) { return largest > 0.0f ? 127.0f / largest : 0.0f; }
+
+// Bounded: where the largest value is subnormal or infinite, products are not.
+DEVICE int group_code(float x, float inverse) {
+    return static_cast<int>(fminf(fmaxf(rintf(x * inverse), -127.0f), 127.0f));
+}
+
+DEVICE int both_sums(int first, int second) {
+    return (first & 0xffff) | static_cast<int>(static_cast<u32>(second) << 16);
+}
+
 // Eight neighbouring lanes quantise a group, four values each. All lanes of the warp must call this;
 // those beyond the row pass `writes` = false.
 DEVICE void quantise_group(const float (&x)[4], int group, bool writes, u32* codes, GroupScale* scales) {
     float largest = fmaxf(fmaxf(fabsf(x[0]), fabsf(x[1])), fmaxf(fabsf(x[2]), fabsf(x[3])));
     for (int mask = 4; mask > 0; mask /= 2) largest = fmaxf(largest, shuffle_xor(largest, mask));
-    float scale = largest / 127.0f;
-    float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    float inverse = group_inverse(largest);
     u32 word = 0;
     int sum = 0;
     for (int i = 0; i < 4; i++) {
-        // Bounded: where the largest value is subnormal or infinite, products are not.
-        float code = fminf(fmaxf(rintf(x[i] * inverse), -127.0f), 127.0f);
-        int q = static_cast<int>(code);
+        int q = group_code(x[i], inverse);
         sum += q;
         word |= static_cast<u32>(q & 0xff) << (8 * i);
     }
@@ -39,7 +49,7 @@ DEVICE void quantise_group(const float (&x)[4], int group, bool writes, u32* cod
     if (!writes) return;
     codes[group * 8 + lane] = word;
     if (lane == 0) {
-        scales[group].scale = scale;
-        scales[group].sums = (sum & 0xffff) | static_cast<int>(static_cast<u32>(other) << 16);
+        scales[group].scale = group_scale(largest);
+        scales[group].sums = both_sums(sum, other);
     }
 }

@@ -32,7 +32,7 @@ DEVICE void multiply_tile(const Row& planes, int groups, const Inputs& in, u64 i
     int lane = threadIdx.x % WARP, quad = lane / 4, in_quad = lane % 4;
     int depth = threadIdx.x / TILE_ROWS, slot = tile_slot();
     // Eights between which nothing is asked, so that products of the one hide the other's latency.
-    const int TOGETHER = EIGHTS > 2 ? 2 : 1;
+    const int TOGETHER = EIGHTS > 4 ? 2 : 1;
     float strand[EIGHTS][4];
     for (int s = 0; s < TEAM; s++) {
 #pragma unroll

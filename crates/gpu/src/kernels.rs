@@ -133,6 +133,21 @@ pub const PROGRAMS: &[Program] = &[
         ],
     },
     Program {
+        name: "attention_tiles.cu",
+        source: include_str!("../kernels/attention_tiles.cu"),
+        by_format: false,
+        kernels: &[
+            budget("attention_few_f16", 232),
+            budget("attention_many_f16", 255),
+            budget("attention_few_bf16", 232),
+            budget("attention_many_bf16", 255),
+            budget("attention_few_q8_0", 232),
+            budget("attention_many_q8_0", 255),
+            budget("attention_few_q4_0", 232),
+            budget("attention_many_q4_0", 255),
+        ],
+    },
+    Program {
         name: "delta.cu",
         source: include_str!("../kernels/delta.cu"),
         by_format: false,
@@ -147,6 +162,7 @@ pub const PROGRAMS: &[Program] = &[
 
 /// What programs include, but for the header that is written from `tensor`'s books.
 const HEADERS: &[(&str, &str)] = &[
+    ("attention.cuh", include_str!("../kernels/attention.cuh")),
     ("batch.cuh", include_str!("../kernels/batch.cuh")),
     ("cache.cuh", include_str!("../kernels/cache.cuh")),
     ("compat.cuh", include_str!("../kernels/compat.cuh")),

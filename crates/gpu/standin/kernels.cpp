@@ -1,5 +1,6 @@
 // All kernels in one library.
 #include "attention.cu"
+#include "attention_tiles.cu"
 #include "best.cu"
 #include "delta.cu"
 #include "experts.cu"

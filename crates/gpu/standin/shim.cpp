@@ -2,6 +2,7 @@
 #include "shim.h"
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <random>
 #include <string>
@@ -16,14 +17,21 @@ Index3 thread_index, block_index, block_size, grid_size;
 namespace {
 enum class State { READY, AT_BLOCK, AT_WARP, DONE };
 
+struct Copy {
+    void* to;
+    const void* from;
+    size_t bytes;
+};
+
 struct Thread {
     Fibre fibre;
     Index3 index;
     State state;
+    std::deque<std::vector<Copy>> copies;  // in groups, the last of which is open
 };
 
 struct Warp {
-    u32 words[2][32];
+    u32 words[2][32 * MOST_WORDS];
     unsigned turn = 0;       // which of `words` is written
     unsigned waiting = 0;
 };
@@ -66,11 +74,12 @@ void thread_main() {
 
 void run_block() {
     count = alive = block_size.x, waiting = 0;
-    for (Warp& warp : warps) warp = Warp();
+    for (Warp& warp : warps) warp.turn = warp.waiting = 0;
     ready.clear();
     for (unsigned t = 0; t < count; t++) {
         threads[t].index = {t, 0, 0};
         threads[t].state = State::READY;
+        threads[t].copies.clear();
         fibre_start(threads[t].fibre, thread_main);
         ready.push_back(t);
     }
@@ -116,6 +125,25 @@ u32* warp_words() {
     return warp.words[warp.turn];
 }
 unsigned lane() { return current % 32; }
+
+void copy_later(void* to, const void* from, size_t bytes) {
+    auto& copies = threads[current].copies;
+    if (copies.empty()) copies.emplace_back();
+    copies.back().push_back({to, from, bytes});
+}
+
+void end_copies() {
+    auto& copies = threads[current].copies;
+    if (copies.empty()) copies.emplace_back();
+    copies.emplace_back();
+}
+
+void wait_for_copies(size_t groups_left) {
+    auto& copies = threads[current].copies;
+    for (; copies.size() > groups_left + 1; copies.pop_front()) {
+        for (const Copy& copy : copies.front()) memcpy(copy.to, copy.from, copy.bytes);
+    }
+}
 
 void* shared_memory(size_t bytes) {
     if (!shared_bytes) {

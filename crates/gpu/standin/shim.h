@@ -28,8 +28,13 @@ extern Index3 thread_index, block_index, block_size, grid_size;
 // Waits for all threads of the block that have not returned; of the warp, likewise.
 void block_barrier();
 void warp_barrier();
-// Where the lanes of this warp leave a word for each other, for the turn that is on.
+// Where the lanes of this warp leave up to MOST_WORDS words each for each other, for the turn that is on.
+constexpr unsigned MOST_WORDS = 12;
 u32* warp_words();
+// Copies that are made when the thread waits for their group, and not before.
+void copy_later(void* to, const void* from, size_t bytes);
+void end_copies();
+void wait_for_copies(size_t groups_left);
 unsigned lane();
 // The block's shared memory: of this size, garbage at first.
 void* shared_memory(size_t bytes);
@@ -69,17 +74,23 @@ T exchange(T value, unsigned from) {
 }
 
 // The words of all lanes, until they exchange others.
-inline const u32* exchange_all(u32 word) {
+template <class T, size_t N>
+const T* exchange_all(const T (&mine)[N]) {
+    static_assert(sizeof(T) == 4 && N <= MOST_WORDS);
     u32* words = warp_words();
-    words[lane()] = word;
+    memcpy(words + lane() * N, mine, sizeof(mine));
     warp_barrier();
-    return words;
+    return reinterpret_cast<const T*>(words);
 }
 
 template <class T>
 T load(const void* at) {
     if (reinterpret_cast<uintptr_t>(at) % sizeof(T) != 0) fail("a misaligned load");
     return *static_cast<const T*>(at);
+}
+inline uint4 load16(const void* at) {
+    if (reinterpret_cast<uintptr_t>(at) % 16 != 0) fail("a misaligned load");
+    return *static_cast<const uint4*>(at);
 }
 }  // namespace shim
 
@@ -143,15 +154,56 @@ template <class T>
 T shuffle_xor(T value, int mask) { return shim::exchange(value, shim::lane() ^ static_cast<unsigned>(mask)); }
 // As in compat.cuh, by the lanes' telling each other what they have.
 inline void multiply_16x8x16(int (&d)[4], u32 low, u32 high, u32 b) {
+    const int mine[3] = {static_cast<int>(low), static_cast<int>(high), static_cast<int>(b)};
+    const int* all = shim::exchange_all(mine);
     unsigned row = shim::lane() / 4 * 4, column = shim::lane() % 4 * 8;
-    u32 rows[2][4], columns[2][4];
-    memcpy(rows[0], shim::exchange_all(low) + row, 16);
-    memcpy(rows[1], shim::exchange_all(high) + row, 16);
-    memcpy(columns, shim::exchange_all(b) + column, 32);
-    for (int i = 0; i < 4; i++) {
-        for (int k = 0; k < 4; k++) d[i] = dot4(static_cast<int>(rows[i / 2][k]), static_cast<int>(columns[i % 2][k]), d[i]);
+    for (unsigned i = 0; i < 4; i++) {
+        for (unsigned k = 0; k < 4; k++) d[i] = dot4(all[(row + k) * 3 + i / 2], all[(column + i % 2 * 4 + k) * 3 + 2], d[i]);
     }
 }
+// Products of f16 are exact in f32; in which order a device adds them is its own.
+inline void multiply_16x8x16(float (&d)[4], const u32 (&a)[4], u32 low, u32 high) {
+    const u32 words[6] = {a[0], a[1], a[2], a[3], low, high};
+    float mine[12];
+    for (int i = 0; i < 12; i++) mine[i] = half_to_float(static_cast<u16>(words[i / 2] >> i % 2 * 16));
+    const float* all = shim::exchange_all(mine);
+    unsigned row = shim::lane() / 4 * 4, column = shim::lane() % 4 * 8;
+    for (unsigned i = 0; i < 4; i++) {
+        for (unsigned half = 0; half < 2; half++) {
+            for (unsigned k = 0; k < 4; k++) {
+                const float* x = all + (row + k) * 12 + half * 4 + i / 2 * 2;
+                const float* y = all + (column + i % 2 * 4 + k) * 12 + 8 + half * 2;
+                d[i] += x[0] * y[0];
+                d[i] += x[1] * y[1];
+            }
+        }
+    }
+}
+inline void load_matrices(u32 (&d)[4], const void* row) {
+    uint4 v = shim::load16(row);
+    const u32 mine[4] = {v.x, v.y, v.z, v.w};
+    const u32* all = shim::exchange_all(mine);
+    for (unsigned m = 0; m < 4; m++) d[m] = all[(m * 8 + shim::lane() / 4) * 4 + shim::lane() % 4];
+}
+inline void load_matrices_turned(u32 (&d)[4], const void* row) {
+    uint4 v = shim::load16(row);
+    const u32 mine[4] = {v.x, v.y, v.z, v.w};
+    const u32* all = shim::exchange_all(mine);
+    unsigned column = shim::lane() / 4;
+    for (unsigned m = 0; m < 4; m++) {
+        const u32* pair = all + (m * 8 + shim::lane() % 4 * 2) * 4 + column / 2;
+        d[m] = (pair[0] >> column % 2 * 16 & 0xffff) | pair[4] >> column % 2 * 16 << 16;
+    }
+}
+inline void copy16_later(void* shared, const void* from) {
+    if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) {
+        shim::fail("a misaligned copy");
+    }
+    shim::copy_later(shared, from, 16);
+}
+inline void end_copies() { shim::end_copies(); }
+template <int LEFT>
+void wait_for_copies() { shim::wait_for_copies(LEFT); }
 inline void sync_block() { shim::block_barrier(); }
 inline void sync_warp() { shim::warp_barrier(); }
 inline void forget_memory() {}
@@ -159,10 +211,7 @@ template <class T>
 T* afresh(T* pointer) { return pointer; }
 inline int add_shared(int* at, int value) { int old = *at; *at += value; return old; }
 
-inline uint4 load16(const void* at) {
-    if (reinterpret_cast<uintptr_t>(at) % 16 != 0) shim::fail("a misaligned load");
-    return *static_cast<const uint4*>(at);
-}
+inline uint4 load16(const void* at) { return shim::load16(at); }
 inline uint2 load8(const void* at) {
     if (reinterpret_cast<uintptr_t>(at) % 8 != 0) shim::fail("a misaligned load");
     return *static_cast<const uint2*>(at);

@@ -39,9 +39,13 @@ pub const DELTA_OPERATIONS: f64 = 4.0;
 /// Of a GPU's read bandwidth when one or a few rows are multiplied. Assumed.
 pub const GPU_READS: f64 = 0.70;
 
-/// Rows from which on matrices that all of them use are multiplied on matrix units (`docs/gpu.md`); experts
-/// are not yet.
+/// Rows of a step from which on matrices are multiplied on matrix units (`docs/gpu.md`), experts' among them.
 pub const GPU_MATRIX_UNITS_FROM: f64 = 9.0;
+
+/// Rows of an expert that its products on matrix units are padded to: a step of 16 tokens, of which each has 8 of
+/// 256 experts, has 1.3 rows for an expert and pays for 8, which its bytes hide (1.7 million bytes of Q4_K are
+/// read in 2.5 us at 1 TB/s x 0.7; 8 x 3.1 million multiplications take 0.4 us at 330 x 10^12 x 0.2).
+pub const GPU_EXPERT_ROWS: f64 = 8.0;
 
 /// Of the int8 peak of a GPU's matrix units. Assumed.
 pub const GPU_MATRIX_MULTIPLIES: f64 = 0.20;
@@ -52,8 +56,15 @@ pub const GPU_MULTIPLIES: f64 = 0.40;
 /// f32 multiplications for each of int8 on a GPU's vector units: one a lane instead of four at half the rate.
 pub const GPU_F32_OF_INT8: f64 = 0.5;
 
-/// Of a GPU's f32 peak in attention over a prompt. Assumed.
+/// Of a GPU's f32 peak in attention on vector units. Assumed.
 pub const GPU_ATTENTION: f64 = 0.40;
+
+/// f16 multiplications that are summed in f32, for each of int8, on a GPU's matrix units: a half on those for
+/// data centres (312 to 624 x 10^12 on A100), a quarter on GeForce (165 to 660 on RTX 4090).
+pub const GPU_F16_OF_INT8: f64 = 0.25;
+
+/// Of that in attention, whose tiles wait for each other four times. Assumed.
+pub const GPU_MATRIX_ATTENTION: f64 = 0.20;
 
 /// Of a GPU's f32 peak in the delta rule of a prompt, whose tokens wait for each other: so much that it costs
 /// a third of what the 35B's products cost (decision 18). Assumed.

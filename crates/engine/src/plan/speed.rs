@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use formats::DType;
 use model::LayerKind;
 
 use super::anatomy::{Anatomy, Block, ExpertsAnatomy, Piece};
 use super::factors::{
     CPU_ATTENTION, CPU_ATTENTION_OF_FEW, CPU_DELTA, CPU_READS, CPU_READS_AS_STORED,
-    CROSSING_SECONDS, F32_OF_INT8, GPU_ATTENTION, GPU_DELTA, GPU_F32_OF_INT8,
-    GPU_MATRIX_MULTIPLIES, GPU_MATRIX_UNITS_FROM, GPU_MULTIPLIES, GPU_READS, LAUNCH_SECONDS,
-    LAUNCHES_AROUND, LAUNCHES_PER_LAYER, PCIE_CARRIES, cpu_multiplies,
+    CROSSING_SECONDS, F32_OF_INT8, GPU_ATTENTION, GPU_DELTA, GPU_EXPERT_ROWS, GPU_F16_OF_INT8,
+    GPU_F32_OF_INT8, GPU_MATRIX_ATTENTION, GPU_MATRIX_MULTIPLIES, GPU_MATRIX_UNITS_FROM,
+    GPU_MULTIPLIES, GPU_READS, LAUNCH_SECONDS, LAUNCHES_AROUND, LAUNCHES_PER_LAYER, PCIE_CARRIES,
+    cpu_multiplies,
 };
 use super::machine::Machine;
 use super::placement::{Device, Placement};
@@ -226,6 +228,8 @@ struct Clock<'a> {
     token_bytes: f64,
     /// Share of the read bandwidth that the CPU reaches.
     cpu_reads: f64,
+    /// Whether keys and values are of a type and size that GPUs' matrix units take (`docs/gpu.md`).
+    attends_on_matrix_units: bool,
     times: BTreeMap<Limit, f64>,
 }
 
@@ -251,6 +255,8 @@ impl<'a> Clock<'a> {
             } else {
                 CPU_READS_AS_STORED
             },
+            attends_on_matrix_units: wish.kv.key != DType::F32
+                && anatomy.config.attention.head_dim.is_multiple_of(16),
             times: BTreeMap::new(),
         }
     }
@@ -363,6 +369,10 @@ impl<'a> Clock<'a> {
         let macs = pairs * self.anatomy.attention_macs();
         let bytes = self.step.sequences * self.step.seen * self.token_bytes;
         let rate = match device {
+            Device::Gpu(gpu) if self.attends_on_matrix_units => {
+                let peak = self.machine.gpus[gpu].matrix_macs;
+                peak * GPU_F16_OF_INT8 * GPU_MATRIX_ATTENTION
+            }
             Device::Gpu(gpu) => self.machine.gpus[gpu].macs * GPU_F32_OF_INT8 * GPU_ATTENTION,
             _ if self.step.is_prompt => self.machine.host.macs * F32_OF_INT8 * CPU_ATTENTION,
             _ => self.machine.host.macs * F32_OF_INT8 * CPU_ATTENTION_OF_FEW,
@@ -402,9 +412,13 @@ impl<'a> Clock<'a> {
 
     /// The slower of reading and multiplying.
     fn time(&self, device: Device, work: Work) -> (Limit, f64) {
+        let (rows, padding) = match work.is_chosen {
+            true => (self.step.rows, (GPU_EXPERT_ROWS / work.sharing).max(1.0)),
+            false => (work.sharing, 1.0),
+        };
         let rate = match device {
-            Device::Gpu(gpu) if work.sharing >= GPU_MATRIX_UNITS_FROM && !work.is_chosen => {
-                self.machine.gpus[gpu].matrix_macs * GPU_MATRIX_MULTIPLIES
+            Device::Gpu(gpu) if rows >= GPU_MATRIX_UNITS_FROM => {
+                self.machine.gpus[gpu].matrix_macs * GPU_MATRIX_MULTIPLIES / padding
             }
             Device::Gpu(gpu) => self.machine.gpus[gpu].macs * GPU_MULTIPLIES,
             _ => self.machine.host.macs * cpu_multiplies(work.sharing),

@@ -20,6 +20,12 @@ const BLOCK_HEADS: usize = 4;
 const SPLIT: usize = 256;
 const MOST_SPLITS: usize = 64;
 
+/// The most bytes that splits which run side by side may leave for their joining.
+const MOST_PARTIAL_BYTES: usize = 64 << 20;
+/// Queries of a block on tensor cores: pairs of a row and one of the heads that share a key head.
+const FEW_QUERIES: usize = 16;
+const MANY_QUERIES: usize = 64;
+
 /// A layer's queries, gates, keys and values as its products give them.
 pub(super) struct Inputs<'a> {
     pub(super) query_gate: &'a Activations,
@@ -113,24 +119,19 @@ impl Gpu {
         let rows = batch.rows();
         check_tensor(OP, "queries", query, rows, heads * head_dim)?;
         check_tensor(OP, "gates", gate, rows, heads * head_dim)?;
-        let kernel = match memory.layout.key_type {
-            DType::F32 => "attention_f32",
-            DType::F16 => "attention_f16",
-            DType::BF16 => "attention_bf16",
-            DType::Q8_0 => "attention_q8_0",
-            _ => "attention_q4_0",
-        };
         let on_device = self.device_batch(batch)?;
         let mut out = self.tensor(rows, heads * head_dim)?;
         if head_dim.is_multiple_of(GROUP) {
             out.codes = self.codes(rows, heads * head_dim)?;
         }
         let (codes, scales) = code_addresses(out.codes.as_ref());
-        let blocks = heads.div_ceil(BLOCK_HEADS);
         let splits = most_splits(on_device.most_visible);
-        // With few rows the splits of a row run side by side; with many, rows alone fill the device.
-        let is_split = splits > 1 && rows * blocks < 4 * self.driver.device().multiprocessors;
+        let road = Road::of(memory.layout.key_type, shape, on_device.most_rows);
+        let blocks = road.blocks(batch);
         let partial_bytes = rows * heads * splits * (head_dim + 2) * size_of::<f32>();
+        // With few rows the splits of a row run side by side; with many, rows alone fill the device.
+        let fills = blocks >= road.blocks_at_once * self.driver.device().multiprocessors;
+        let is_split = splits > 1 && !fills && partial_bytes <= MOST_PARTIAL_BYTES;
         let partials = is_split.then(|| self.take(partial_bytes)).transpose()?;
         let args = args::Attention {
             spans: on_device.spans(),
@@ -148,19 +149,14 @@ impl Gpu {
             score_scale: 1.0 / (head_dim as f32).sqrt(),
         };
         let depth = if is_split { splits } else { 1 };
+        let grid = [road.columns, rows, depth];
         // SAFETY: the shapes were checked, and so were the batch's pages against the memory; there is room
         // for as many splits as the row that sees the most has.
-        unsafe { self.launch(kernel, [blocks, rows, depth], BLOCK_HEADS * WARP, &args)? };
+        unsafe { self.launch(road.kernel, grid, road.threads, &args)? };
         if is_split {
+            let grid = [heads.div_ceil(BLOCK_HEADS), rows, 1];
             // SAFETY: as above.
-            unsafe {
-                self.launch(
-                    "attention_join",
-                    [blocks, rows, 1],
-                    BLOCK_HEADS * WARP,
-                    &args,
-                )?
-            };
+            unsafe { self.launch("attention_join", grid, BLOCK_HEADS * WARP, &args)? };
         }
         Ok(out)
     }
@@ -178,6 +174,75 @@ impl Gpu {
         let buffer = Arc::new(self.upload_bytes(&bytes)?);
         *last = Some((rotary.clone(), Arc::clone(&buffer)));
         Ok(buffer)
+    }
+}
+
+/// Which kernel attends, and what its blocks take.
+struct Road {
+    kernel: &'static str,
+    threads: usize,
+    /// Blocks beside each other for one row.
+    columns: usize,
+    /// Rows of a span that go together, from its first one on.
+    together: usize,
+    /// Blocks that a multiprocessor should have to be busy.
+    blocks_at_once: usize,
+}
+
+impl Road {
+    /// That of pages of a type for a batch whose longest span has `most_rows` rows. The results are the same
+    /// bits for any number of rows.
+    fn of(key_type: DType, shape: &AttentionShape, most_rows: usize) -> Self {
+        let AttentionShape {
+            heads,
+            kv_heads,
+            head_dim,
+        } = *shape;
+        let has_tiles = key_type != DType::F32 && head_dim.is_multiple_of(16);
+        if !has_tiles {
+            return Self {
+                kernel: match key_type {
+                    DType::F32 => "attention_f32",
+                    DType::F16 => "attention_f16",
+                    DType::BF16 => "attention_bf16",
+                    DType::Q8_0 => "attention_q8_0",
+                    _ => "attention_q4_0",
+                },
+                threads: BLOCK_HEADS * WARP,
+                columns: heads.div_ceil(BLOCK_HEADS),
+                together: 1,
+                blocks_at_once: 4,
+            };
+        }
+        let sharing = heads / kv_heads;
+        let has_many = most_rows * sharing.min(MANY_QUERIES) > MANY_QUERIES;
+        let (queries, threads) = match has_many {
+            true => (MANY_QUERIES, 256),
+            false => (FEW_QUERIES, 128),
+        };
+        let heads_of_block = sharing.min(queries);
+        Self {
+            kernel: match (key_type, has_many) {
+                (DType::F16, false) => "attention_few_f16",
+                (DType::F16, true) => "attention_many_f16",
+                (DType::BF16, false) => "attention_few_bf16",
+                (DType::BF16, true) => "attention_many_bf16",
+                (DType::Q8_0, false) => "attention_few_q8_0",
+                (DType::Q8_0, true) => "attention_many_q8_0",
+                (_, false) => "attention_few_q4_0",
+                (_, true) => "attention_many_q4_0",
+            },
+            threads,
+            columns: kv_heads * sharing.div_ceil(heads_of_block),
+            together: queries / heads_of_block,
+            blocks_at_once: if has_many { 1 } else { 2 },
+        }
+    }
+
+    /// Blocks that have something to do, in one split.
+    fn blocks(&self, batch: &Batch) -> usize {
+        let rows = batch.spans.iter().map(|span| span.rows.len());
+        self.columns * rows.map(|rows| rows.div_ceil(self.together)).sum::<usize>()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::standin::Build;
 /// A fault: its file, what is replaced by what, and the check that is to notice.
 type Fault = (&'static str, &'static str, &'static str, fn(&Gpu));
 
-const FAULTS: [Fault; 15] = [
+const FAULTS: [Fault; 21] = [
     // A barrier that is missing.
     (
         "norm.cu",
@@ -40,7 +40,45 @@ const FAULTS: [Fault; 15] = [
         "#pragma unroll",
         |gpu| experts::check(gpu, 3, 40),
     ),
+    (
+        "attention_tiles.cu",
+        "wait_for_copies<1>();\n        sync_block();",
+        "wait_for_copies<1>();",
+        |gpu| attention::check(gpu, 2, &[(600, 2)]),
+    ),
+    // A copy that nobody waits for.
+    (
+        "attention_tiles.cu",
+        "        wait_for_copies<0>();\n",
+        "",
+        |gpu| attention::check(gpu, 3, &[(600, 2)]),
+    ),
+    // A key that is seen too early, and values that are not there but count.
+    (
+        "attention_tiles.cu",
+        "key < queries[q].end",
+        "key <= queries[q].end",
+        |gpu| attention::check(gpu, 2, &[(600, 2)]),
+    ),
+    (
+        "attention_tiles.cu",
+        "uint4 zeros = {0, 0, 0, 0}",
+        "uint4 zeros = {~0u, 0, 0, 0}",
+        |gpu| attention::check(gpu, 2, &[(600, 2)]),
+    ),
     // Off by one.
+    (
+        "attention_tiles.cu",
+        "first < part.end; first += TILE_KEYS",
+        "first + 1 < part.end; first += TILE_KEYS",
+        |gpu| attention::check(gpu, 2, &[(608, 1)]),
+    ),
+    (
+        "attention_tiles.cu",
+        "next > queries[q].end",
+        "next >= queries[q].end",
+        |gpu| attention::check(gpu, 2, &[(0, 300)]),
+    ),
     ("formats.cuh", "low[1]) << 8", "low[1]) << 7", |gpu| {
         linear::check_products(gpu, 2, 2, 1.0)
     }),
