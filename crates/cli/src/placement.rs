@@ -4,8 +4,8 @@ use anyhow::Context;
 use clap::Args;
 use engine::plan::factors::GPU_CONTEXT_BYTES;
 use engine::plan::{
-    Anatomy, Block, Device, Gpu, Host, Machine, Piece, Placement, Plan, PlanError, Wish, advise,
-    check, place_of, plan, streams_from,
+    Anatomy, Block, Device, Gpu, Host, Machine, Piece, Placement, PlanError, Wish, advise,
+    check_with_copies, copied_per_step, place_of, plan, streams_from,
 };
 use engine::{EngineSettings, OnGpu, OpenedModel};
 use formats::Ram;
@@ -43,6 +43,10 @@ pub(crate) struct PlacementArgs {
     /// computed by the CPU; `auto` by what is planned, `off` for never.
     #[arg(long, value_name = "N", default_value = "auto", value_parser = rows)]
     stream_experts: Rows,
+    /// With --backend gpu: each one's memory for copies of often used experts that are in RAM, in MiB or with a
+    /// unit, as far as there is room; `auto` for all that is left, `off` for none.
+    #[arg(long, value_name = "SIZE", default_value = "auto", value_parser = copies)]
+    expert_cache: Copies,
     /// With --backend gpu: what is left free of each one's memory, in MiB or with a unit.
     #[arg(long, value_name = "SIZE", default_value = "1024", value_parser = size::bytes)]
     vram_target: u64,
@@ -68,6 +72,10 @@ enum Rows {
     Never,
     From(usize),
 }
+
+/// Bytes of each GPU's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Copies(u64);
 
 /// Tensors whose names are found, and where they go.
 #[derive(Debug, Clone)]
@@ -102,6 +110,14 @@ fn rows(text: &str) -> Result<Rows, String> {
             _ => Err("expected a number above 0, auto or off".to_owned()),
         },
     }
+}
+
+fn copies(text: &str) -> Result<Copies, String> {
+    Ok(Copies(match text {
+        "auto" => u64::MAX,
+        "off" => 0,
+        _ => size::bytes(text).map_err(|why| format!("{why}; or auto or off"))?,
+    }))
 }
 
 /// A GPU's number, as such or as others write it: 1, GPU1, CUDA1.
@@ -170,6 +186,7 @@ impl PlacementArgs {
     ) -> anyhow::Result<OnGpu> {
         let machine = machine_with(&gpus, host.threads())?;
         let (placement, stream_from) = self.find(&machine, opened, wanted, fit)?;
+        let copied_per_step = copied_per_step(&machine, &placement);
         if placement.layers_on_gpus() == 0 {
             output::note(
                 "note: every layer is in RAM, so that GPUs have little to do; --backend cpu needs none",
@@ -177,17 +194,20 @@ impl PlacementArgs {
         }
         tracing::info!(
             "{} of {} layers on GPUs, {} of them without their experts; experts are copied there from {} \
-             tokens on",
+             tokens on, {} layers at a time, and {:.0} % of them are kept there",
             placement.layers_on_gpus(),
             placement.layers.len(),
             placement.layers_with_experts_in_ram(),
             stream_from.map_or_else(|| "no".to_owned(), |rows| rows.to_string()),
+            placement.stream_rooms,
+            100.0 * placement.copied(),
         );
         Ok(OnGpu {
             gpus,
             host,
             placement: Some(placement),
             stream_from,
+            copied_per_step,
         })
     }
 
@@ -209,28 +229,32 @@ impl PlacementArgs {
             .with_context(|| format!("{} cannot be taken apart", opened.path.display()))?;
         let wish = Wish {
             vram_reserve: self.vram_target,
+            expert_cache: self.expert_cache.0,
+            stream_rooms: match self.stream_experts {
+                Rows::Never => 0,
+                Rows::Auto | Rows::From(_) => 2,
+            },
             ..fit.wish(settings, steps)
         };
         let asked = self.asked(opened, &anatomy, machine)?;
         let fitting = |anatomy: &Anatomy, wish: &Wish| match &asked {
-            Some(placement) => {
-                let mut wish = wish.clone();
-                wish.vram_reserve += self.room_for_copies(anatomy, placement);
-                check(anatomy, machine, &wish, placement.clone()).map(|plan| plan.placement)
-            }
-            None => self.planned(anatomy, machine, wish),
+            Some(placement) => check_with_copies(anatomy, machine, wish, placement.clone()),
+            None => plan(anatomy, machine, wish),
         };
         let placement = match fitting(&anatomy, &wish) {
-            Ok(placement) => placement,
-            Err(PlanError::DoesNotFit { .. }) if !fit.is_on() => match asked {
-                Some(placement) => placement,
+            Ok(plan) => plan.placement,
+            Err(PlanError::DoesNotFit { .. }) if !fit.is_on() => {
                 // What RAM has no room for is read from the disk as it is used.
-                None => {
-                    let mut machine = machine.clone();
-                    machine.host.free = PLENTY;
-                    self.planned(&anatomy, &machine, &wish)?
+                let mut machine = machine.clone();
+                machine.host.free = PLENTY;
+                match asked {
+                    None => plan(&anatomy, &machine, &wish)?.placement,
+                    Some(placement) => {
+                        let found = check_with_copies(&anatomy, &machine, &wish, placement.clone());
+                        found.map_or(placement, |plan| plan.placement)
+                    }
                 }
-            },
+            }
             Err(why @ PlanError::DoesNotFit { .. }) => {
                 let mut advice = advise(&anatomy, &wish, &[], |anatomy, wish| {
                     fitting(anatomy, wish).is_ok()
@@ -260,45 +284,12 @@ impl PlacementArgs {
         Ok((placement, stream_from))
     }
 
-    /// What GPUs keep free for a layer's experts that are copied to them.
-    fn room_for_copies(&self, anatomy: &Anatomy, placement: &Placement) -> u64 {
-        if self.stream_experts == Rows::Never {
-            return 0;
-        }
-        let layers = placement.layers.iter().enumerate();
-        let bytes = layers
-            .filter(|(_, place)| place.experts == Device::Ram && place.rest != Device::Ram)
-            .map(|(layer, _)| anatomy.bytes_in_vram(Block::Layer(layer), Piece::Experts));
-        bytes.max().unwrap_or(0)
-    }
-
     fn is_auto(&self) -> bool {
         self.n_gpu_layers == Layers::Auto
             && self.n_cpu_moe.is_none()
             && !self.cpu_moe
             && self.override_tensor.is_empty()
             && self.tensor_split.is_empty()
-    }
-
-    /// The fastest placement that fits.
-    fn planned(
-        &self,
-        anatomy: &Anatomy,
-        machine: &Machine,
-        wish: &Wish,
-    ) -> Result<Placement, PlanError> {
-        let mut found: Plan = plan(anatomy, machine, wish)?;
-        let room = self.room_for_copies(anatomy, &found.placement);
-        if room > 0 {
-            let mut wish = wish.clone();
-            wish.vram_reserve += room;
-            found = plan(anatomy, machine, &wish)?;
-        }
-        // Copies of single experts are planned for, and not made yet.
-        for place in &mut found.placement.layers {
-            place.cached = 0.0;
-        }
-        Ok(found.placement)
     }
 
     /// What flags say, if they say anything.

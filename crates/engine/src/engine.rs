@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hybrid::{ExpertCounts, ExpertUse};
 use tensor::{Batch, Likely, MemoryLayout, MostLikely, PageId, StateId, Tensor};
 
 use crate::error::EngineError;
@@ -72,6 +73,8 @@ pub struct Engine {
     state_bytes: usize,
     pub(crate) held_rows: usize,
     pub(crate) copies: Option<cpu::CopyProgress>,
+    /// Where hits and misses of experts' copies are counted, if GPUs keep any.
+    pub(crate) expert_use: Option<ExpertUse>,
 }
 
 impl Engine {
@@ -98,6 +101,7 @@ impl Engine {
             state_bytes: layout.state_bytes(),
             held_rows: layout.held_rows,
             copies: None,
+            expert_use: None,
         })
     }
 
@@ -105,6 +109,11 @@ impl Engine {
     /// fastest. Until there are none, steps give the same results more slowly.
     pub fn copies_waiting(&self) -> usize {
         self.copies.as_ref().map_or(0, cpu::CopyProgress::waiting)
+    }
+
+    /// How often copies of experts that GPUs keep were there when they were needed; `None` if they keep none.
+    pub fn expert_counts(&self) -> Option<ExpertCounts> {
+        self.expert_use.as_ref().map(ExpertUse::counts)
     }
 
     /// The most tokens a sequence may hold.

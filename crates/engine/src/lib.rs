@@ -39,3 +39,4 @@ pub use crate::runner::{OpsRunner, Outputs, Runner, Wanted};
 pub use crate::sampling::{Sampler, SamplerSettings, TokenRules, argmax};
 pub use crate::scheduler::{Scheduler, SchedulerSettings};
 pub use crate::settings::{EngineSettings, KvTypes};
+pub use hybrid::ExpertCounts;

@@ -2,7 +2,7 @@
 
 use cpu::Cpu;
 use gpu::Gpu;
-use hybrid::{Hybrid, Place, Places};
+use hybrid::{Copying, Hybrid, Place, Places};
 use model::weights::Part;
 use model::{Config, LayerKind};
 use tensor::OpError;
@@ -19,8 +19,12 @@ pub struct OnGpu {
     /// Where each part goes; `None` for all of it on the first GPU.
     pub placement: Option<Placement>,
     /// Rows of a step from which on the experts of a layer that lie in RAM are copied to the GPU instead of
-    /// computed by the processor; `None` for never. The GPU needs room for those of one layer.
+    /// computed by the processor; `None` for never. The GPU needs room for those of one layer, or of as many
+    /// as the placement says.
     pub stream_from: Option<usize>,
+    /// Bytes of single experts that are copied to a GPU in a step at most, to be kept where the placement has
+    /// room for copies.
+    pub copied_per_step: usize,
 }
 
 impl OnGpu {
@@ -29,11 +33,17 @@ impl OnGpu {
         let gpus: Vec<String> = self.gpus.iter().map(Gpu::numerics).collect();
         match &self.placement {
             None => gpus.join(", "),
-            Some(placement) => format!(
-                "{gpus:?}, {}, {placement:?}, {:?}",
-                self.host.numerics(),
-                self.stream_from
-            ),
+            Some(placement) => {
+                // How many copies there is room for depends on what is free at a start; that there are some is
+                // what matters.
+                let mut placement = placement.clone();
+                placement.stream_rooms = 0;
+                for place in &mut placement.layers {
+                    place.cached = if place.cached > 0.0 { 1.0 } else { 0.0 };
+                }
+                let (host, from) = (self.host.numerics(), self.stream_from);
+                format!("{gpus:?}, {host}, {placement:?}, {from:?}")
+            }
         }
     }
 
@@ -64,8 +74,28 @@ impl OnGpu {
             attention: of_kind(LayerKind::Attention).chain(of_drafts).collect(),
             delta: of_kind(LayerKind::Delta).collect(),
         };
-        let gpus = self.gpus.clone();
-        Ok(Hybrid::new(gpus, host, places, self.stream_from))
+        let placement = self.placement.as_ref();
+        let copying = Copying {
+            stream_from: self.stream_from,
+            rooms: placement.map_or(1, |placement| placement.stream_rooms),
+            bytes_per_step: self.copied_per_step,
+        };
+        Ok(Hybrid::new(self.gpus.clone(), host, places, copying))
+    }
+
+    /// The backends that load each layer's experts where they are in RAM and a GPU keeps copies of some.
+    pub(crate) fn copied(&self, backend: &Hybrid<Gpu, Cpu>) -> Vec<Option<Hybrid<Gpu, Cpu>>> {
+        let layers = self
+            .placement
+            .iter()
+            .flat_map(|placement| &placement.layers);
+        let of_layer = layers.map(|place| match (place.rest, place.experts) {
+            (Device::Gpu(gpu), Device::Ram) if place.cached > 0.0 => {
+                Some(backend.loading_beside(gpu, place.cached))
+            }
+            _ => None,
+        });
+        of_layer.collect()
     }
 
     /// Where a part goes.

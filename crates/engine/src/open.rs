@@ -13,6 +13,7 @@ use formats::safetensors::{Checkpoint, CheckpointError};
 use formats::{LoadOptions, ResidenceError, SharedBytes};
 use hybrid::Place;
 use model::bind::{self, BindError};
+use model::weights::Part;
 use model::{Config, Model, Weights};
 use tensor::{OpError, Ops, Reference};
 use text::{ChatTemplate, TemplateError, Tokenizer, TokenizerError, Vocabulary};
@@ -377,12 +378,23 @@ impl OpenedModel {
                 let gpus: Vec<_> = gpus
                     .map(|number| backend.loading_to(Place::Accelerator(number)))
                     .collect();
-                let place = |part| match choice.place(part) {
-                    Place::Accelerator(number) => &gpus[number],
-                    Place::Host => &host,
+                let copied = choice.copied(&backend);
+                let place = |part| {
+                    if let Part::Experts(layer) = part
+                        && let Some(Some(beside)) = copied.get(layer)
+                    {
+                        return beside;
+                    }
+                    match choice.place(part) {
+                        Place::Accelerator(number) => &gpus[number],
+                        Place::Host => &host,
+                    }
                 };
                 let weights = self.weights()?.load(place, progress)?;
-                self.engine(backend, weights, settings)
+                let uses = backend.expert_use();
+                let mut engine = self.engine(backend, weights, settings)?;
+                engine.expert_use = Some(uses).filter(|_| copied.iter().any(Option::is_some));
+                Ok(engine)
             }),
         }
     }

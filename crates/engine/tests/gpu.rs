@@ -74,6 +74,7 @@ fn on(gpu: &Gpu, placement: Option<Placement>) -> OnGpu {
         host: cpu::Cpu::new(Arc::new(cpu::Pool::new(1))).unwrap(),
         placement,
         stream_from: None,
+        copied_per_step: 0,
     }
 }
 
@@ -177,6 +178,7 @@ fn check(path: &Path, prompt: &[u32], kv: DType, len: usize) {
         let mut engine = load(&opened, BackendChoice::Gpu(Box::new(choice)), kv);
         let (tokens, _) = answer(&mut engine, prompt, usize::MAX, len);
         assert_eq!(tokens, judged, "{name}, streamed");
+        check_copies(&gpu, &opened, prompt, &judged);
     }
 
     let layers = opened.config.layers.len();
@@ -199,6 +201,40 @@ fn check(path: &Path, prompt: &[u32], kv: DType, len: usize) {
             2 * layers
         };
         assert!(asked.calls as usize <= 8 + runs, "{asked:?}");
+    }
+}
+
+/// Checks that answers stay what they are while copies of experts come and go on the GPU.
+fn check_copies(gpu: &Gpu, opened: &OpenedModel, prompt: &[u32], judged: &[u32]) {
+    // Few tokens at a time, and prompts with whole layers copied, one while the other is computed with.
+    for stream_from in [None, Some(4)] {
+        let mut choice = OnGpu {
+            stream_from,
+            copied_per_step: 1 << 20,
+            ..experts_in_ram(gpu, opened, 1)
+        };
+        let placement = choice.placement.as_mut().unwrap();
+        placement.stream_rooms = 2;
+        placement
+            .layers
+            .iter_mut()
+            .for_each(|place| place.cached = 0.4);
+        let mut engine = load(opened, BackendChoice::Gpu(Box::new(choice)), DType::F16);
+        for round in 0..3 {
+            let (tokens, _) = answer(&mut engine, prompt, usize::MAX, judged.len());
+            assert_eq!(tokens, judged, "round {round} with copies, {stream_from:?}");
+        }
+        // Other texts use other experts.
+        for shift in [1, 7, 13] {
+            let other: Vec<u32> = prompt.iter().map(|token| token / 2 + shift).collect();
+            answer(&mut engine, &other, 2, judged.len());
+        }
+        let (tokens, _) = answer(&mut engine, prompt, 3, judged.len());
+        assert_eq!(tokens, judged, "after others, with copies, {stream_from:?}");
+        let counts = engine.expert_counts().unwrap();
+        println!("copies of experts, {stream_from:?}: {counts:?}");
+        assert!(counts.hits > 0 && counts.misses > 0, "{counts:?}");
+        assert!(counts.replaced > 0, "{counts:?}");
     }
 }
 

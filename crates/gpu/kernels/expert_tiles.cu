@@ -30,7 +30,7 @@ template <int EIGHTS>
 DEVICE void gate_up_tile(const ExpertsArgs& args) {
     SHARED(GateUpShared<EIGHTS>, shared);
     Tile tile = tile_of<EIGHTS>(args);
-    if (tile.count == 0) return;
+    if (tile.count == 0 || is_elsewhere(args, tile.expert)) return;
     int slot = tile_slot(), first = blockIdx.x * GROUP;
     Matrix w = matrix_of(args, slot < GROUP ? args.gate : args.up, tile.expert);
     // The shared expert's width may be another one than that of the others.
@@ -75,7 +75,7 @@ template <int EIGHTS>
 DEVICE void down_tile(const ExpertsArgs& args) {
     SHARED(MatmulShared<EIGHTS>, shared);
     Tile tile = args.tiles[blockIdx.y];
-    if (tile.count == 0) return;
+    if (tile.count == 0 || is_elsewhere(args, tile.expert)) return;
     Matrix w = matrix_of(args, args.down, tile.expert);
     int first = blockIdx.x * TILE_ROWS, row = smaller(first + tile_slot(), w.rows - 1);
     float total[EIGHTS][4];

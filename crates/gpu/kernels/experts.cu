@@ -130,7 +130,7 @@ DEVICE bool pairs_of(const ExpertsArgs& args, int tile, int& expert, int& count,
     if (args.chosen && R == 1) t.expert = args.chosen[tile];
     if (args.chosen && R > 1) t = args.tiles[tile];
     expert = t.expert;
-    count = t.count;
+    count = is_elsewhere(args, t.expert) ? 0 : t.count;
 #pragma unroll
     for (int r = 0; r < R; r++) {
         int index = t.first + smaller(r, t.count - 1);
@@ -193,6 +193,7 @@ KERNEL_OF(DOWN_THREADS, 4, down_and_sum, ExpertsArgs args) {
 #pragma unroll 1
     for (int slot = 0; slot < args.slots; slot++) {
         int pair = token * args.slots + slot;
+        if (is_elsewhere(args, args.chosen[pair])) continue;
         const int at[1] = {pair};
         float product[1];
         dot<1>(matrix_of(args, args.down, args.chosen[pair]), smaller(row, args.hidden - 1), args.inner, at, product);
@@ -224,6 +225,7 @@ KERNEL_OF(EXPERT_THREADS, 4, sum_slots, ExpertsArgs args) {
     float sum = 0.0f;
     for (int slot = 0; slot < args.slots; slot++) {
         u64 pair = token * args.slots + slot;
+        if (is_elsewhere(args, args.chosen[pair])) continue;
         sum = fmaf(args.weights[pair], args.outs[pair * args.hidden + column], sum);
     }
     args.out[token * args.hidden + column] = sum;

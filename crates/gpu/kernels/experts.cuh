@@ -24,6 +24,7 @@ struct ExpertsArgs {
     Inputs inner;          // [pairs], as written by `gate_up`
     const int* chosen;     // [tokens, slots]; null: the shared expert alone, a pair a token
     const float* weights;  // [tokens, slots]
+    const int* slot_of;    // [experts]: where each expert is among those at `routed`, -1 nowhere; null: in order
     const int* order;      // many pairs: as sorted
     const Tile* tiles;     // those of the kernel's size
     ExpertMatrix gate, up, down;
@@ -37,8 +38,13 @@ struct ExpertsArgs {
 DEVICE Matrix matrix_of(const ExpertsArgs& args, const ExpertMatrix& m, int expert) {
     if (expert == args.experts) return m.shared;
     Matrix routed = m.routed;
-    routed.codes += args.stride * expert;
+    routed.codes += args.stride * (args.slot_of ? args.slot_of[expert] : expert);
     return routed;
+}
+
+// Whether somebody else computes an expert.
+DEVICE bool is_elsewhere(const ExpertsArgs& args, int expert) {
+    return args.slot_of && expert != args.experts && args.slot_of[expert] < 0;
 }
 
 // Rounds a pair's inner values, GROUP of them from `first` on, and writes them; eight lanes a pair. All lanes

@@ -121,7 +121,8 @@ args! {
     }
     ExpertMatrix { routed: Matrix, shared: Matrix }
     Experts {
-        inputs: Inputs, inner: Inputs, chosen: Address, weights: Address, order: Address, tiles: Address,
+        inputs: Inputs, inner: Inputs, chosen: Address, weights: Address, slot_of: Address, order: Address,
+        tiles: Address,
         gate: ExpertMatrix, up: ExpertMatrix, down: ExpertMatrix, stride: u64, outs: Address, out: Address,
         experts: i32, slots: i32, tokens: i32, hidden: i32, rounds: i32,
     }

@@ -7,6 +7,7 @@ use tensor::{OpError, Rotary};
 
 use crate::args::{self, KernelArgs};
 use crate::batch::BatchCache;
+use crate::copies::Copies;
 use crate::driver::{Address, Driver, Plain};
 use crate::error::GpuError;
 use crate::kernels::Kernels;
@@ -37,6 +38,8 @@ pub struct Gpu {
     pub(crate) driver: Arc<Driver>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) uploads: Arc<Uploads>,
+    /// What is brought beside other work.
+    pub(crate) copies: Arc<Copies>,
     pub(crate) kernels: Arc<Kernels>,
     /// The batch of the step, on the device.
     pub(crate) batches: Arc<BatchCache>,
@@ -67,6 +70,7 @@ impl Gpu {
         Ok(Self {
             pool: Pool::new(Arc::clone(&driver), options.tensors_apart),
             uploads: Arc::new(Uploads::new(Arc::clone(&driver))),
+            copies: Arc::new(Copies::new(&driver)?),
             kernels: Arc::new(Kernels::new(
                 Arc::clone(&driver),
                 options.compiler,

@@ -17,6 +17,7 @@
 
 mod args;
 mod batch;
+mod copies;
 mod driver;
 mod error;
 mod formats_on_device;
@@ -43,5 +44,5 @@ pub use kernels::{Budget, PROGRAMS, Program};
 pub use matrix::{Experts, Matrix, Vector};
 pub use memory::PagesAndStates;
 pub use nvrtc::{Compiled, Nvrtc};
-pub use ops::Routing;
+pub use ops::{Room, Routing, Slots};
 pub use tensor_on_device::Activations;

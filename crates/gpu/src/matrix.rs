@@ -4,6 +4,7 @@ use formats::DType;
 use tensor::{MlpWeights, OpError, StoredExperts, StoredMatrix};
 
 use crate::args;
+use crate::copies::Copies;
 use crate::driver::Memory;
 use crate::formats_on_device::{self, Planes};
 use crate::gpu::Gpu;
@@ -43,6 +44,15 @@ pub(crate) struct Layout {
     /// Bytes of a row, padded, of a plain type.
     row_bytes: usize,
     pub(crate) bytes: usize,
+}
+
+/// In which order weights are brought.
+#[derive(Clone, Copy)]
+pub(crate) enum Road<'a> {
+    /// That of all work.
+    InOrder,
+    /// Beside it.
+    Beside(&'a Copies),
 }
 
 /// Where planes and matrices begin, that all loads are aligned and none shares a line.
@@ -141,7 +151,7 @@ impl Gpu {
     pub(crate) fn matrix(&self, stored: &StoredMatrix) -> Result<Matrix, OpError> {
         let layout = Layout::new(stored).ok_or_else(|| too_large(stored))?;
         let memory = self.pool.allocate(layout.bytes)?;
-        self.bring(stored, &layout, &memory, 0)?;
+        self.bring(Road::InOrder, stored, &layout, (&memory, 0))?;
         Ok(Matrix { layout, memory })
     }
 
@@ -159,66 +169,54 @@ impl Gpu {
     }
 
     pub(crate) fn layer_experts(&self, stored: &StoredExperts) -> Result<Experts, OpError> {
-        let shape = |expected: &str, found: String| OpError::Shape {
-            op: "experts",
-            expected: expected.into(),
-            found,
-        };
-        let Some(first) = stored.experts.first() else {
-            return Err(shape("at least one expert", "none".into()));
-        };
-        let layouts = |expert: &MlpWeights<StoredMatrix>| -> Result<[Layout; 3], OpError> {
-            let layout = |stored| Layout::new(stored).ok_or_else(|| too_large(stored));
-            Ok([
-                layout(&expert.gate)?,
-                layout(&expert.up)?,
-                layout(&expert.down)?,
-            ])
-        };
-        let [gate, up, down] = layouts(first)?;
-        let bytes = gate.bytes + up.bytes + down.bytes;
+        let layouts = expert_layouts(stored)?;
         let count = stored.experts.len();
-        let all = bytes
-            .checked_mul(count)
-            .ok_or_else(|| too_large(&first.gate))?;
-        let memory = self.pool.allocate(all)?;
+        let memory = self.pool.allocate(layouts.bytes(count)?)?;
+        let experts = layouts.experts(count, memory);
         for (index, expert) in stored.experts.iter().enumerate() {
-            if layouts(expert)? != [gate, up, down] {
-                let found = format!("{} unlike the first", expert.gate.name);
-                return Err(shape("experts of one shape and type", found));
-            }
-            let mut at = index * bytes;
-            for (stored, layout) in [(&expert.gate, gate), (&expert.up, up), (&expert.down, down)] {
-                self.bring(stored, &layout, &memory, at)?;
-                at += layout.bytes;
-            }
+            self.bring_one(Road::InOrder, expert, &experts, index)?;
         }
-        Ok(Experts {
-            count,
-            bytes,
-            gate: (gate, 0),
-            up: (up, gate.bytes),
-            down: (down, gate.bytes + up.bytes),
-            memory,
-        })
+        Ok(experts)
+    }
+
+    /// Brings an expert to its place among others.
+    pub(crate) fn bring_one(
+        &self,
+        road: Road<'_>,
+        stored: &MlpWeights<StoredMatrix>,
+        experts: &Experts,
+        index: usize,
+    ) -> Result<(), OpError> {
+        let first = index * experts.bytes;
+        for (stored, (layout, offset)) in [
+            (&stored.gate, &experts.gate),
+            (&stored.up, &experts.up),
+            (&stored.down, &experts.down),
+        ] {
+            self.bring(road, stored, layout, (&experts.memory, first + offset))?;
+        }
+        Ok(())
     }
 
     /// Brings a matrix to its place in memory.
     fn bring(
         &self,
+        road: Road<'_>,
         stored: &StoredMatrix,
         layout: &Layout,
-        memory: &Memory,
-        offset: usize,
+        (memory, offset): (&Memory, usize),
     ) -> Result<(), OpError> {
-        self.kernels
-            .use_format(formats_on_device::number(layout.dtype));
+        self.use_layout(layout);
         if layout.is_quantised() {
-            return self.bring_blocks(stored, layout, memory, offset);
+            return self.bring_blocks(road, stored, layout, (memory, offset));
         }
+        let uploads = match road {
+            Road::InOrder => &self.uploads,
+            Road::Beside(copies) => &copies.uploads,
+        };
         let is_as_stored = layout.dtype == stored.dtype() && stored.scales().is_none();
         if is_as_stored && layout.row_bytes == stored.row_bytes() {
-            return Ok(self.uploads.send(memory, offset, stored.bytes())?);
+            return Ok(uploads.send(memory, offset, stored.bytes())?);
         }
         // Padded, or of a type for which f32 stands.
         let mut values = vec![0.0; stored.cols()];
@@ -238,7 +236,7 @@ impl Gpu {
                 padded.resize(start + layout.row_bytes, 0);
             }
             let at = offset + first * layout.row_bytes;
-            self.uploads.send(memory, at, &padded)?;
+            uploads.send(memory, at, &padded)?;
         }
         Ok(())
     }
@@ -246,28 +244,114 @@ impl Gpu {
     /// Brings blocks, some rows at a time, and has the device lay them out in planes.
     fn bring_blocks(
         &self,
+        road: Road<'_>,
         stored: &StoredMatrix,
         layout: &Layout,
-        memory: &Memory,
-        offset: usize,
+        (memory, offset): (&Memory, usize),
     ) -> Result<(), OpError> {
         let row_bytes = stored.row_bytes();
-        let per_stage = (STAGE / row_bytes.max(1)).clamp(1, stored.rows().max(1));
-        let stage = self.take(per_stage * row_bytes)?;
+        let most = match road {
+            Road::InOrder => STAGE,
+            Road::Beside(_) => Copies::STAGE,
+        };
+        let per_stage = (most / row_bytes.max(1)).clamp(1, stored.rows().max(1));
+        let stage = match road {
+            Road::InOrder => Some(self.take(per_stage * row_bytes)?),
+            Road::Beside(_) => None,
+        };
         for first in (0..stored.rows()).step_by(per_stage) {
             let rows = per_stage.min(stored.rows() - first);
             let bytes = &stored.bytes()[first * row_bytes..][..rows * row_bytes];
-            self.send(&stage, bytes)?;
-            let args = args::Repack {
-                blocks: stage.address(),
+            let mut args = args::Repack {
+                blocks: 0,
                 to: layout.args(memory, offset),
                 first_row: first as i32,
                 rows: rows as i32,
             };
             let blocks = (rows * (layout.cols / 32)).div_ceil(128);
-            // SAFETY: the stage holds these rows' blocks, and the memory the matrix of this layout.
-            unsafe { self.launch("repack", [blocks, 1, 1], 128, &args)? };
+            match (road, &stage) {
+                (Road::Beside(copies), _) => {
+                    let function = self.kernels.function("repack", size_of::<args::Repack>())?;
+                    // SAFETY: the memory holds the matrix of this layout.
+                    unsafe { copies.repack(function, bytes, blocks as u32, args)? };
+                }
+                (Road::InOrder, Some(stage)) => {
+                    self.send(stage, bytes)?;
+                    args.blocks = stage.address();
+                    // SAFETY: the stage holds these rows' blocks, and the memory the matrix of this layout.
+                    unsafe { self.launch("repack", [blocks, 1, 1], 128, &args)? };
+                }
+                (Road::InOrder, None) => {}
+            }
         }
         Ok(())
+    }
+
+    /// Has kernels know the type of a matrix.
+    pub(crate) fn use_layout(&self, layout: &Layout) {
+        self.kernels
+            .use_format(formats_on_device::number(layout.dtype));
+    }
+}
+
+/// The layouts of a layer's experts, which are all alike.
+pub(crate) fn expert_layouts(stored: &StoredExperts) -> Result<ExpertLayouts, OpError> {
+    let shape = |expected: &str, found: String| OpError::Shape {
+        op: "experts",
+        expected: expected.into(),
+        found,
+    };
+    let Some(first) = stored.experts.first() else {
+        return Err(shape("at least one expert", "none".into()));
+    };
+    let all = ExpertLayouts::new(first)?;
+    for expert in &stored.experts {
+        if ExpertLayouts::new(expert)? != all {
+            let found = format!("{} unlike the first", expert.gate.name);
+            return Err(shape("experts of one shape and type", found));
+        }
+    }
+    Ok(all)
+}
+
+/// Layouts of an expert: gate, up and down, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ExpertLayouts([Layout; 3]);
+
+impl ExpertLayouts {
+    pub(crate) fn new(expert: &MlpWeights<StoredMatrix>) -> Result<Self, OpError> {
+        let layout = |stored| Layout::new(stored).ok_or_else(|| too_large(stored));
+        Ok(Self([
+            layout(&expert.gate)?,
+            layout(&expert.up)?,
+            layout(&expert.down)?,
+        ]))
+    }
+
+    pub(crate) fn each(&self) -> &[Layout; 3] {
+        &self.0
+    }
+
+    fn of_one(&self) -> usize {
+        self.0.iter().map(|layout| layout.bytes).sum()
+    }
+
+    /// Of so many experts.
+    pub(crate) fn bytes(&self, count: usize) -> Result<usize, OpError> {
+        let bytes = self.of_one().checked_mul(count);
+        bytes.ok_or_else(|| OpError::Memory(format!("{count} experts are too large for a GPU")))
+    }
+
+    /// As they lie in memory that is large enough for so many.
+    pub(crate) fn experts(&self, count: usize, memory: Memory) -> Experts {
+        let [gate, up, down] = self.0;
+        Experts {
+            count,
+            bytes: self.of_one(),
+            gate: (gate, 0),
+            up: (up, gate.bytes),
+            down: (down, gate.bytes + up.bytes),
+            memory,
+        }
     }
 }

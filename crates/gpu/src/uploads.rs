@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::driver::{Driver, Event, Memory, Pinned};
+use crate::driver::{Driver, Event, Memory, Pinned, Stream};
 use crate::error::GpuError;
 
 /// Slots of the ring. A step's uploads are few and small, so they do not wait for each other.
@@ -15,6 +15,8 @@ const SLOT_BYTES: usize = 256 << 10;
 /// A device's ring.
 pub(crate) struct Uploads {
     driver: Arc<Driver>,
+    /// In whose order copies are done, if not that of all work.
+    stream: Option<Arc<Stream>>,
     ring: Mutex<Ring>,
 }
 
@@ -65,11 +67,20 @@ impl Uploads {
     pub(crate) fn new(driver: Arc<Driver>) -> Self {
         Self {
             driver,
+            stream: None,
             ring: Mutex::default(),
         }
     }
 
-    /// Copies bytes to device memory, in the order of all work. They may change as soon as this returns.
+    /// A ring whose copies are beside other work.
+    pub(crate) fn beside(driver: Arc<Driver>, stream: Arc<Stream>) -> Self {
+        Self {
+            stream: Some(stream),
+            ..Self::new(driver)
+        }
+    }
+
+    /// Copies bytes to device memory, in its order. They may change as soon as this returns.
     pub(crate) fn send(&self, to: &Memory, offset: usize, bytes: &[u8]) -> Result<(), GpuError> {
         // What a slot's event stands for is right at any time.
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,12 +89,24 @@ impl Uploads {
             slot.pinned.bytes()[..piece.len()].copy_from_slice(piece);
             let at = offset + index * SLOT_BYTES;
             // SAFETY: the slot is neither written nor freed before the event after the copy is reached.
-            unsafe { self.driver.upload(to, at, &slot.pinned, piece.len())? };
-            match Event::record(&self.driver) {
+            unsafe {
+                match &self.stream {
+                    None => self.driver.upload(to, at, &slot.pinned, piece.len())?,
+                    Some(stream) => stream.upload(to, at, &slot.pinned, piece.len())?,
+                }
+            }
+            let done = match &self.stream {
+                None => Event::record(&self.driver),
+                Some(stream) => stream.mark(),
+            };
+            match done {
                 Ok(event) => slot.read = Some(event),
                 Err(error) => {
                     // The copy may be on its way all the same.
-                    let _ = self.driver.synchronise();
+                    let _ = match &self.stream {
+                        None => self.driver.synchronise(),
+                        Some(stream) => stream.synchronise(),
+                    };
                     return Err(error);
                 }
             }

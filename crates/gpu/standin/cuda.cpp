@@ -2,9 +2,16 @@
 //
 // Work that is asked for is put off until someone waits for it, as late as a real device might do it, so
 // that memory which is used again too early shows as a wrong result. Memory begins as garbage.
+//
+// Streams that have a priority are beside the others: at times they run ahead, as far as what they wait for
+// lets them, and at times they are as late as can be. So who relies on an order that no event makes is wrong
+// now and then.
+#include <algorithm>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <random>
 #include <vector>
 
 #include "shim_launch.h"
@@ -12,7 +19,6 @@
 
 typedef int Result;
 typedef u64 Address;
-typedef std::vector<std::function<void()>> Work;
 
 namespace {
 enum : Result { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, NOT_FOUND = 500, NOT_READY = 600 };
@@ -35,9 +41,20 @@ struct ReadyGraph {
     std::vector<Node> nodes;
     std::map<void*, size_t> places;  // of the nodes it was made of
 };
-typedef std::shared_ptr<bool> Event;  // whether it was reached
+struct Stream;
+struct Mark { bool is_reached = true; Stream* stream = nullptr; };
+typedef std::shared_ptr<Mark> Event;
+struct Item {
+    std::function<void()> work;
+    Event after;  // of another stream, or null
+};
+struct Stream {
+    std::deque<Item> items;
+    bool is_beside;
+};
 
-Work queue;
+std::vector<Stream*> streams;
+std::mt19937 coins;
 std::map<void*, size_t> pinned;
 size_t used_bytes;
 std::map<void*, size_t> allocations;
@@ -47,12 +64,34 @@ size_t total_bytes() {
     return static_cast<size_t>(mib ? atoi(mib) : 256) << 20;
 }
 
-void ask(std::function<void()> work) { queue.push_back(std::move(work)); }
+// Runs a stream until a mark is reached, or all of it, and what it waits for.
+void run(Stream* stream, const Mark* until) {
+    while (!stream->items.empty() && !(until && until->is_reached)) {
+        Item item = std::move(stream->items.front());
+        stream->items.pop_front();
+        if (item.after && !item.after->is_reached) run(item.after->stream, item.after.get());
+        if (item.work) item.work();
+    }
+}
+
+// Runs a stream as far as it can without others.
+void run_ahead(Stream* stream) {
+    while (!stream->items.empty() && !(stream->items.front().after && !stream->items.front().after->is_reached)) {
+        Item item = std::move(stream->items.front());
+        stream->items.pop_front();
+        if (item.work) item.work();
+    }
+}
+
+void ask(void* to, std::function<void()> work, Event after = nullptr) {
+    static_cast<Stream*>(to)->items.push_back({std::move(work), std::move(after)});
+    for (Stream* stream : streams) {
+        if (stream->is_beside && coins() % 8 == 0) run_ahead(stream);
+    }
+}
 
 void finish() {
-    Work work;
-    std::swap(work, queue);
-    for (auto& item : work) item();
+    for (Stream* stream : streams) run(stream, nullptr);
 }
 
 bool is_pinned(const void* at) {
@@ -92,7 +131,7 @@ Result cuDeviceGetAttribute(int* value, int attribute, int) {
         default: *value = 0; return OK;
     }
 }
-Result cuDevicePrimaryCtxRetain(void** context, int) { *context = &queue; return OK; }
+Result cuDevicePrimaryCtxRetain(void** context, int) { *context = &streams; return OK; }
 Result cuDevicePrimaryCtxRelease_v2(int) { return OK; }
 Result cuCtxSetCurrent(void*) { return OK; }
 Result cuMemGetInfo_v2(size_t* available, size_t* total) {
@@ -137,44 +176,73 @@ Result cuMemHostRegister_v2(void* memory, size_t bytes, unsigned) { pinned[memor
 Result cuMemHostUnregister(void* memory) { return pinned.erase(memory) ? OK : INVALID_VALUE; }
 
 // Host memory is read when the copy is done, pageable memory too: a driver may be as late.
-Result cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
-    ask([=] { memcpy(pointer(to), from, bytes); });
+Result cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void* stream) {
+    ask(stream, [=] { memcpy(pointer(to), from, bytes); });
     return OK;
 }
-Result cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void*) {
-    ask([=] { memcpy(to, pointer(from), bytes); });
-    if (!is_pinned(to)) finish();
+Result cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void* stream) {
+    ask(stream, [=] { memcpy(to, pointer(from), bytes); });
+    if (!is_pinned(to)) run(static_cast<Stream*>(stream), nullptr);
     return OK;
 }
-Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void*) {
-    ask([=] { memmove(pointer(to), pointer(from), bytes); });
+Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void* stream) {
+    ask(stream, [=] { memmove(pointer(to), pointer(from), bytes); });
     return OK;
 }
-Result cuMemsetD8Async(Address at, unsigned char value, size_t bytes, void*) {
-    ask([=] { memset(pointer(at), value, bytes); });
+Result cuMemsetD8Async(Address at, unsigned char value, size_t bytes, void* stream) {
+    ask(stream, [=] { memset(pointer(at), value, bytes); });
     return OK;
 }
 
-Result cuStreamCreate(void** stream, unsigned) { *stream = new int(0); return OK; }
-Result cuStreamDestroy_v2(void* stream) { finish(); delete static_cast<int*>(stream); return OK; }
-Result cuStreamSynchronize(void*) { finish(); return OK; }
-Result cuStreamWaitEvent(void*, void*, unsigned) { return OK; }
-Result cuEventCreate(void** event, unsigned) { *event = new Event(new bool(true)); return OK; }
-Result cuEventDestroy_v2(void* event) { delete static_cast<Event*>(event); return OK; }
-Result cuEventRecord(void* event, void*) {
-    Event done = *static_cast<Event*>(event);
-    *done = false;
-    ask([=] { *done = true; });
+Result cuStreamCreateWithPriority(void** stream, unsigned, int priority) {
+    Stream* made = new Stream{{}, priority < 0};
+    streams.push_back(made);
+    *stream = made;
     return OK;
 }
-Result cuEventSynchronize(void*) { finish(); return OK; }
-Result cuEventQuery(void* event) { return **static_cast<Event*>(event) ? OK : NOT_READY; }
+Result cuStreamCreate(void** stream, unsigned flags) { return cuStreamCreateWithPriority(stream, flags, 0); }
+Result cuStreamDestroy_v2(void* stream) {
+    Stream* gone = static_cast<Stream*>(stream);
+    run(gone, nullptr);
+    streams.erase(std::find(streams.begin(), streams.end(), gone));
+    delete gone;
+    return OK;
+}
+Result cuStreamSynchronize(void* stream) { run(static_cast<Stream*>(stream), nullptr); return OK; }
+Result cuStreamWaitEvent(void* stream, void* event, unsigned) {
+    ask(stream, nullptr, *static_cast<Event*>(event));
+    return OK;
+}
+Result cuEventCreate(void** event, unsigned) { *event = new Event(new Mark()); return OK; }
+Result cuEventDestroy_v2(void* event) { delete static_cast<Event*>(event); return OK; }
+// Waits for what an event was before keep that.
+Result cuEventRecord(void* event, void* stream) {
+    Event done(new Mark{false, static_cast<Stream*>(stream)});
+    *static_cast<Event*>(event) = done;
+    ask(stream, [=] { done->is_reached = true; });
+    return OK;
+}
+Result cuEventSynchronize(void* event) {
+    Event mark = *static_cast<Event*>(event);
+    if (!mark->is_reached) run(mark->stream, mark.get());
+    return OK;
+}
+// Who asks often enough sees it come.
+Result cuEventQuery(void* event) {
+    Event mark = *static_cast<Event*>(event);
+    if (!mark->is_reached && mark->stream->is_beside) {
+        unsigned coin = coins() % 16;
+        if (coin == 0) run(mark->stream, mark.get());
+        if (coin % 2 == 1) run_ahead(mark->stream);
+    }
+    return mark->is_reached ? OK : NOT_READY;
+}
 Result cuEventElapsedTime_v2(float* milliseconds, void*, void*) { *milliseconds = 0; return OK; }
 
 // Every module has every kernel: of the image only its name is looked at.
 Result cuModuleLoadData(void** module, const void* image) {
     if (strcmp(static_cast<const char*>(image), "standin") != 0) return INVALID_IMAGE;
-    *module = &queue;
+    *module = &streams;
     return OK;
 }
 Result cuModuleUnload(void*) { return OK; }
@@ -190,11 +258,11 @@ Result cuFuncGetParamInfo(void* function, size_t index, size_t* offset, size_t* 
     return OK;
 }
 Result cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                      unsigned shared_bytes, void*, void** args, void**) {
+                      unsigned shared_bytes, void* stream, void** args, void**) {
     Node node;
     NodeParams params = {function, {gx, gy, gz}, {bx, by, bz}, shared_bytes, args, nullptr, nullptr, nullptr};
     if (!read_node(params, node)) return INVALID_VALUE;
-    ask([node = std::move(node)] { node.run(); });
+    ask(stream, [node = std::move(node)] { node.run(); });
     return OK;
 }
 
@@ -230,13 +298,13 @@ Result cuGraphExecKernelNodeSetParams_v2(void* ready, void* node, const NodePara
     if (params->function != changed.kernel) return INVALID_VALUE;
     return read_node(*params, changed) ? OK : INVALID_VALUE;
 }
-Result cuGraphLaunch(void* ready, void*) {
-    ask([nodes = static_cast<ReadyGraph*>(ready)->nodes] { for (auto& node : nodes) node.run(); });
+Result cuGraphLaunch(void* ready, void* stream) {
+    ask(stream, [nodes = static_cast<ReadyGraph*>(ready)->nodes] { for (auto& node : nodes) node.run(); });
     return OK;
 }
 Result cuGraphExecDestroy(void* ready) { delete static_cast<ReadyGraph*>(ready); return OK; }
 Result cuGraphDestroy(void* graph) { delete static_cast<Graph*>(graph); return OK; }
 
 // Of the stand-in alone: another order of threads.
-void tidemill_standin_seed(unsigned number) { shim::seed(number); }
+void tidemill_standin_seed(unsigned number) { shim::seed(number), coins.seed(number); }
 }

@@ -38,13 +38,13 @@ impl<A: Accelerator, H: Host> Hybrid<A, H> {
             None => OnceCell::new(),
         };
         Activations {
-            accelerators: (0..self.accelerators.len()).map(side).collect(),
+            accelerators: (0..self.accelerators().len()).map(side).collect(),
             host: OnceCell::new(),
         }
     }
 
     pub(crate) fn on_host(&self, tensor: Tensor) -> Activations<A> {
-        let none = (0..self.accelerators.len()).map(|_| OnceCell::new());
+        let none = (0..self.accelerators().len()).map(|_| OnceCell::new());
         Activations {
             accelerators: none.collect(),
             host: OnceCell::from(tensor),
@@ -55,7 +55,7 @@ impl<A: Accelerator, H: Host> Hybrid<A, H> {
         if let Some(tensor) = x.host.get() {
             return tensor.rows();
         }
-        let mut sides = self.accelerators.iter().zip(&x.accelerators);
+        let mut sides = self.accelerators().iter().zip(&x.accelerators);
         let rows = sides.find_map(|(accelerator, side)| Some(accelerator.rows(side.get()?)));
         rows.unwrap_or(0)
     }
@@ -79,7 +79,7 @@ impl<A: Accelerator, H: Host> Hybrid<A, H> {
         if let Some(tensor) = x.host.get() {
             return Ok(tensor);
         }
-        let mut sides = self.accelerators.iter().zip(&x.accelerators);
+        let mut sides = self.accelerators().iter().zip(&x.accelerators);
         let found = sides.find_map(|(accelerator, side)| Some((accelerator, side.get()?)));
         let (accelerator, tensor) = found.ok_or_else(nowhere)?;
         let tensor = accelerator.download(tensor)?;

@@ -6,20 +6,25 @@
 //! an accelerator's: that of the last layer that has one.
 //!
 //! A layer whose experts alone are on the host works on both sides at once: the accelerator routes, then
-//! computes the shared expert while the host computes those that were chosen. Where many tokens come at a
-//! time, their experts' weights are copied to the accelerator instead.
+//! computes the shared expert while the host computes those that were chosen. Of experts that are used often
+//! the accelerator may keep copies ([`expert_cache`]); it computes those that were chosen of them. Where many
+//! tokens come at a time, all of a layer's experts are copied to the accelerator instead ([`streaming`]).
 //!
 //! This crate knows no device: it is generic over [`tensor::Accelerator`] and [`tensor::Host`].
 
 mod activations;
+mod expert_cache;
+mod experts;
 mod hybrid;
 mod memory;
 mod ops;
+mod streaming;
 #[cfg(test)]
 mod tests;
 mod weights;
 
 pub use activations::Activations;
-pub use hybrid::{Hybrid, Place, Places};
+pub use expert_cache::{ExpertCache, ExpertCounts, ExpertUse};
+pub use hybrid::{Copying, Hybrid, Place, Places};
 pub use memory::Memory;
-pub use weights::{Experts, Matrix, Routing, Vector};
+pub use weights::{Experts, HostExperts, Matrix, Routing, Vector};

@@ -61,7 +61,7 @@ impl<A: Accelerator, H: Host> Memory<A, H> {
 
 impl<A: Accelerator, H: Host> Hybrid<A, H> {
     pub(crate) fn memory(&self, layout: &MemoryLayout) -> Result<Memory<A, H>, OpError> {
-        let places = &self.places;
+        let places = self.places();
         let found = (places.attention.len(), places.delta.len());
         if found != (layout.attention_layers, layout.delta_layers) {
             return Err(OpError::Memory(format!(
@@ -78,7 +78,7 @@ impl<A: Accelerator, H: Host> Hybrid<A, H> {
             (layout.attention_layers + layout.delta_layers > 0).then_some(layout)
         };
         let (mut accelerators, mut parts) = (Vec::new(), Vec::new());
-        for (number, accelerator) in self.accelerators.iter().enumerate() {
+        for (number, accelerator) in self.accelerators().iter().enumerate() {
             let layout = of(Place::Accelerator(number));
             let memory = layout.as_ref().map(|layout| accelerator.new_memory(layout));
             let memory = memory.transpose()?;
@@ -111,7 +111,7 @@ impl<A: Accelerator, H: Host> Hybrid<A, H> {
         mut here: impl FnMut(usize, &A, &mut A::Memory) -> Result<(), OpError>,
         there: impl FnOnce(&H, &mut H::Memory) -> Result<(), OpError>,
     ) -> Result<(), OpError> {
-        let sides = self.accelerators.iter().zip(&mut memory.accelerators);
+        let sides = self.accelerators().iter().zip(&mut memory.accelerators);
         for (number, (accelerator, memory)) in sides.enumerate() {
             if let Some(memory) = memory {
                 here(number, accelerator, memory)?;
@@ -126,7 +126,7 @@ impl<A: Accelerator, H: Host> Hybrid<A, H> {
     /// A page of all sides: the accelerators' layers, then the host's.
     pub(crate) fn read_all(&self, memory: &Memory<A, H>, page: PageId) -> Result<Vec<u8>, OpError> {
         let mut bytes = Vec::new();
-        for (accelerator, memory) in self.accelerators.iter().zip(&memory.accelerators) {
+        for (accelerator, memory) in self.accelerators().iter().zip(&memory.accelerators) {
             if let Some(memory) = memory {
                 bytes.extend(accelerator.read_page(memory, page)?);
             }
@@ -162,7 +162,7 @@ impl<A: Accelerator, H: Host> Hybrid<A, H> {
         state: StateId,
     ) -> Result<StateSnapshot, OpError> {
         let mut parts = Vec::new();
-        for (accelerator, memory) in self.accelerators.iter().zip(&memory.accelerators) {
+        for (accelerator, memory) in self.accelerators().iter().zip(&memory.accelerators) {
             if let Some(memory) = memory {
                 parts.push(accelerator.snapshot(memory, state)?);
             }

@@ -11,7 +11,7 @@ use crate::hybrid::{Hybrid, Place};
 use crate::memory::{Memory, local};
 use crate::weights::{Experts, Matrix, Routing, Vector, apart, mlp, moe};
 
-type Moe<'a, A, H> = MoeWeights<&'a Matrix<A, H>, &'a Experts<A, H>>;
+pub(crate) type Moe<'a, A, H> = MoeWeights<&'a Matrix<A, H>, &'a Experts<A, H>>;
 
 impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
     type Tensor = Activations<A>;
@@ -31,7 +31,7 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
     }
 
     fn load_vector(&self, values: Vec<f32>) -> Result<Vector<A, H>, OpError> {
-        let accelerators = self.accelerators.iter();
+        let accelerators = self.accelerators().iter();
         let accelerators = accelerators.map(|accelerator| accelerator.load_vector(values.clone()));
         Ok(Vector {
             accelerators: accelerators.collect::<Result<_, _>>()?,
@@ -44,10 +44,7 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
             Place::Accelerator(number) => {
                 Experts::Accelerator(number, self.accelerator(number)?.load_experts(stored)?)
             }
-            Place::Host => Experts::Host {
-                experts: self.host.load_experts(stored.clone())?,
-                stored,
-            },
+            Place::Host => Experts::Host(self.experts_for_host(stored)?),
         })
     }
 
@@ -147,7 +144,7 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         value: Activations<A>,
     ) -> Result<(Activations<A>, Activations<A>), OpError> {
         let (query_norm, key_norm, eps) = norms;
-        match local(&self.places.attention, layer)? {
+        match local(&self.places().attention, layer)? {
             (Place::Accelerator(number), layer) => {
                 let norms = (query_norm.here(number)?, key_norm.here(number)?, eps);
                 let (query, gate) = self.accelerator(number)?.attention_inputs(
@@ -192,7 +189,7 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         query: Activations<A>,
         gate: Activations<A>,
     ) -> Result<Activations<A>, OpError> {
-        match local(&self.places.attention, layer)? {
+        match local(&self.places().attention, layer)? {
             (Place::Accelerator(number), layer) => {
                 let memory = memory.here(number)?;
                 let query = self.taken_here(number, query)?;
@@ -221,7 +218,7 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         weight: &Vector<A, H>,
         input: Activations<A>,
     ) -> Result<Activations<A>, OpError> {
-        match local(&self.places.delta, layer)? {
+        match local(&self.places().delta, layer)? {
             (Place::Accelerator(number), layer) => {
                 let memory = memory.here_mut(number)?;
                 let (weight, input) = (weight.here(number)?, self.taken_here(number, input)?);
@@ -252,7 +249,7 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
         decay: &Vector<A, H>,
         dt_bias: &Vector<A, H>,
     ) -> Result<Activations<A>, OpError> {
-        match local(&self.places.delta, layer)? {
+        match local(&self.places().delta, layer)? {
             (Place::Accelerator(number), layer) => {
                 let memory = memory.here_mut(number)?;
                 let (decay, dt_bias) = (decay.here(number)?, dt_bias.here(number)?);
@@ -329,18 +326,17 @@ impl<A: Accelerator, H: Host> Ops for Hybrid<A, H> {
                 }
                 self.experts_here(x, (*number, routing), experts, weights)
             }
-            (Routing::Host(routing), Experts::Host { experts, .. }) => {
-                let weights = moe(weights, experts, Matrix::there)?;
+            (Routing::Host(routing), Experts::Host(experts)) => {
+                let weights = moe(weights, &experts.experts, Matrix::there)?;
                 let sum = self.host.experts(self.there(x)?, routing, &weights)?;
                 Ok(self.on_host(sum))
             }
-            (Routing::Accelerator(number, routing), Experts::Host { stored, .. })
-                if self.rows(x) >= self.stream_from =>
+            (Routing::Accelerator(number, routing), Experts::Host(experts))
+                if self.rows(x) >= self.shared.stream_from =>
             {
-                let experts = self.accelerator(*number)?.load_experts(stored.clone())?;
-                self.experts_here(x, (*number, routing), &experts, weights)
+                self.experts_streamed(x, (*number, routing), experts, weights)
             }
-            (Routing::Accelerator(number, routing), Experts::Host { experts, .. }) => {
+            (Routing::Accelerator(number, routing), Experts::Host(experts)) => {
                 self.experts_on_both(x, (*number, routing), experts, weights)
             }
             (Routing::Host(_), Experts::Accelerator(number, _)) => {
@@ -491,35 +487,6 @@ impl<A: Accelerator, H: Host> Hybrid<A, H> {
         let weights = moe(weights, experts, |matrix| matrix.here(number))?;
         let accelerator = self.accelerator(number)?;
         let sum = accelerator.experts(self.here(number, x)?, routing, &weights)?;
-        Ok(self.on_accelerator(number, sum))
-    }
-
-    /// A layer whose routed experts alone are on the host: both sides compute at the same time.
-    fn experts_on_both(
-        &self,
-        x: &Activations<A>,
-        (number, routing): (usize, &A::Routing),
-        experts: &H::Experts,
-        weights: &Moe<'_, A, H>,
-    ) -> Result<Activations<A>, OpError> {
-        let accelerator = self.accelerator(number)?;
-        // What the host waits for is asked for before the accelerator gets more to do.
-        let inputs = self.there(x)?;
-        let chosen = accelerator.download_routing(routing)?;
-        let shared = match weights.shared {
-            Some((shared, gate)) => {
-                let shared = mlp(shared, |matrix| matrix.here(number))?;
-                let shared = (shared, gate.here(number)?);
-                Some(accelerator.shared_expert(self.here(number, x)?, shared)?)
-            }
-            None => None,
-        };
-        let routing = self.host.take_routing(chosen)?;
-        let routed = self.host.routed_experts(inputs, &routing, experts)?;
-        let Some(mut sum) = shared else {
-            return Ok(self.on_host(routed));
-        };
-        accelerator.add(&mut sum, &self.up(number, routed)?)?;
         Ok(self.on_accelerator(number, sum))
     }
 }

@@ -1,5 +1,7 @@
 //! Three references, of which two play accelerators: what all do together has the bits of one alone.
 
+mod copies;
+
 use formats::DType;
 use tensor::testing::{Random, assert_same, batch};
 use tensor::{
@@ -8,7 +10,7 @@ use tensor::{
 };
 
 use crate::Place::{self, Accelerator, Host};
-use crate::{Hybrid, Places};
+use crate::{Copying, Hybrid, Places};
 
 type Both = Hybrid<Reference, Reference>;
 
@@ -36,7 +38,11 @@ fn both(attention: &[Place], delta: &[Place], stream_from: Option<usize>) -> Bot
         delta: delta.to_vec(),
     };
     let accelerators = vec![Reference::default(); 2];
-    Hybrid::new(accelerators, Reference::default(), places, stream_from)
+    let copying = Copying {
+        stream_from,
+        ..Copying::default()
+    };
+    Hybrid::new(accelerators, Reference::default(), places, copying)
 }
 
 fn up(hybrid: &Both, x: &Tensor) -> <Both as Ops>::Tensor {

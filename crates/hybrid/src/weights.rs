@@ -1,8 +1,11 @@
 //! Weights, each on its side.
 
+use std::sync::Arc;
+
 use tensor::reference::shape_error;
 use tensor::{Accelerator, Host, MlpWeights, MoeWeights, OpError, StoredExperts};
 
+use crate::expert_cache::ExpertCache;
 use crate::hybrid::Place;
 
 /// A weight matrix.
@@ -24,12 +27,19 @@ pub enum Experts<A: Accelerator, H: Host> {
     /// Of an accelerator, by its number.
     Accelerator(usize, A::Experts),
     /// Of the host.
-    Host {
-        /// As the host uses them.
-        experts: H::Experts,
-        /// As they are stored, for the accelerator.
-        stored: StoredExperts,
-    },
+    Host(HostExperts<A, H>),
+}
+
+/// A layer's experts on the host.
+pub struct HostExperts<A: Accelerator, H: Host> {
+    /// As the host uses them.
+    pub(crate) experts: H::Experts,
+    /// As they are stored, for the accelerator.
+    pub(crate) stored: Arc<StoredExperts>,
+    /// Its number among those on the host.
+    pub(crate) layer: usize,
+    /// Copies of some.
+    pub(crate) cache: Option<Arc<ExpertCache<A>>>,
 }
 
 /// Which experts each row uses, where they were chosen.

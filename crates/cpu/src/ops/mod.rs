@@ -329,7 +329,7 @@ fn is_multiple(all: usize, part: usize) -> bool {
 
 impl Host for Cpu {
     fn take_routing(&self, routing: HostRouting) -> Result<Routing, OpError> {
-        Routing::new(routing)
+        Ok(Routing::new(routing))
     }
 
     fn routed_experts(

@@ -23,6 +23,8 @@ pub struct Budget {
     pub weights: u64,
     /// Copies of experts whose place is RAM.
     pub expert_cache: u64,
+    /// Room for layers' experts that come over the link with a step of many tokens.
+    pub streaming: u64,
     /// Pages of keys and values.
     pub keys_values: u64,
     /// Recurrent states.
@@ -42,6 +44,7 @@ impl Budget {
             driver: 0,
             weights: 0,
             expert_cache: 0,
+            streaming: 0,
             keys_values: 0,
             states: 0,
             buffers: 0,
@@ -56,6 +59,7 @@ impl Budget {
             self.driver,
             self.weights,
             self.expert_cache,
+            self.streaming,
             self.keys_values,
             self.states,
             self.buffers,
@@ -135,7 +139,14 @@ pub(super) fn budgets(
     for (layer, place) in placement.layers.iter().enumerate() {
         let all = anatomy.bytes_in_vram(Block::Layer(layer), Piece::Experts);
         let copies = (place.cached * all as f64) as u64;
-        of(place.rest, &mut |budget| budget.expert_cache += copies);
+        let is_streamed = place.experts == Device::Ram;
+        let rooms = all.saturating_mul(placement.stream_rooms as u64);
+        of(place.rest, &mut |budget| {
+            add(&mut budget.expert_cache, copies);
+            if is_streamed && budget.device != Device::Ram {
+                budget.streaming = budget.streaming.max(rooms);
+            }
+        });
     }
     let buffers = anatomy.buffer_bytes(wish);
     let used = placement.devices();

@@ -85,6 +85,18 @@ pub const PCIE_CARRIES: f64 = 0.80;
 /// Seconds until the other side of a PCIe link knows that something came. Assumed.
 pub const CROSSING_SECONDS: f64 = 10e-6;
 
+/// Of a layer's choices, those that copies of a share of its experts serve. Assumed: as many as where all
+/// experts are used alike. Texts use some more than others, so copies of those do better; `bench` tells how
+/// much.
+pub fn expert_hits(share: f64) -> f64 {
+    share
+}
+
+/// Seconds of a step for which the link may carry single experts whose copies are to be kept. A step that
+/// needs experts in RAM takes ten milliseconds and more, so this is less than a tenth of it, and most of it is
+/// beside other work: filling 4 GB of copies takes some 160 steps over 16 lanes of PCIe 4.
+pub const EXPERT_COPIES_SECONDS: f64 = 1e-3;
+
 /// What a GPU's driver takes for a program and its kernels. Assumed.
 pub const GPU_CONTEXT_BYTES: u64 = 450 << 20;
 

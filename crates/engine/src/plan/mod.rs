@@ -26,6 +26,6 @@ pub use error::PlanError;
 pub use machine::{Gpu, Host, Machine};
 pub use names::place_of;
 pub use placement::{Device, LayerPlace, Placement};
-pub use search::{Plan, check, plan, plan_on_cpu};
-pub use speed::{Limit, Speed, Term, decode, prefill, streams_from};
+pub use search::{Plan, check, check_with_copies, plan, plan_on_cpu};
+pub use speed::{Limit, Speed, Term, copied_per_step, decode, prefill, streams_from};
 pub use wish::Wish;

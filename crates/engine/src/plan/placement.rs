@@ -39,6 +39,9 @@ pub struct Placement {
     pub vision: Device,
     /// That of tensors nobody needs.
     pub unused: Device,
+    /// For how many layers' experts each GPU has room that come over the link with a step of many tokens: with
+    /// two, one layer's are copied while the other's are computed with. 0 where none come.
+    pub stream_rooms: usize,
 }
 
 impl Placement {
@@ -56,6 +59,7 @@ impl Placement {
             mtp: device,
             vision: Device::Nowhere,
             unused: Device::Nowhere,
+            stream_rooms: 0,
         }
     }
 
@@ -104,6 +108,17 @@ impl Placement {
             place.experts == Device::Ram && matches!(place.rest, Device::Gpu(_))
         };
         self.layers.iter().filter(is_split).count()
+    }
+
+    /// The share of the experts in RAM beside layers on GPUs that these keep copies of.
+    pub fn copied(&self) -> f64 {
+        let split = self.layers_with_experts_in_ram().max(1);
+        self.layers.iter().map(|place| place.cached).sum::<f64>() / split as f64
+    }
+
+    /// Whether GPUs keep copies of experts that are in RAM.
+    pub fn has_copies(&self) -> bool {
+        self.layers.iter().any(|place| place.cached > 0.0)
     }
 
     /// Layers that are on GPUs, experts aside (`-ngl`).

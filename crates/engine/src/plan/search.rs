@@ -15,6 +15,10 @@ use crate::settings::KvTypes;
 /// The depth at which placements are compared: a conversation of some turns.
 const COMPARED_AT: usize = 4096;
 
+/// How much longer a token may take where a second layer's experts have room to come over the link while the
+/// first one's are computed with.
+const MOST_FOR_A_ROOM: f64 = 1.05;
+
 /// A placement, and what it takes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -30,9 +34,32 @@ pub struct Plan {
 /// whole layers do, until the rest fits. What is left over of each GPU keeps copies of experts whose place
 /// is RAM. The embedding, of which a token reads one row, is in RAM unless everything fits.
 ///
+/// Two layers' experts have room to come over the link at a time, unless decoding pays too much for that.
+///
 /// # Errors
 /// If no placement fits, or keys and values cannot be stored as wished.
 pub fn plan(anatomy: &Anatomy, machine: &Machine, wish: &Wish) -> Result<Plan, PlanError> {
+    let with_rooms = |stream_rooms: usize| -> Result<(Plan, f64), PlanError> {
+        let wish = Wish {
+            stream_rooms,
+            ..wish.clone()
+        };
+        let plan = plan_with_rooms(anatomy, machine, &wish)?;
+        let depth = COMPARED_AT.min(wish.context);
+        let seconds = decode(anatomy, machine, &wish, &plan.placement, 1, depth).seconds;
+        Ok((plan, seconds))
+    };
+    let (most, seconds) = with_rooms(wish.stream_rooms)?;
+    if wish.stream_rooms > 1 && most.placement.devices() != [Device::Ram] {
+        let (fewer, less) = with_rooms(1)?;
+        if seconds > MOST_FOR_A_ROOM * less {
+            return Ok(fewer);
+        }
+    }
+    Ok(most)
+}
+
+fn plan_with_rooms(anatomy: &Anatomy, machine: &Machine, wish: &Wish) -> Result<Plan, PlanError> {
     let depth = COMPARED_AT.min(wish.context);
     let seconds = |plan: &Plan| decode(anatomy, machine, wish, &plan.placement, 1, depth).seconds;
     let mut best: Option<(f64, Plan)> = None;
@@ -93,6 +120,29 @@ pub fn check(
     }
 }
 
+/// The same with room for layers' experts that come over the link, of as many as wished or of one, and with
+/// copies of experts in what is left.
+///
+/// # Errors
+/// As [`plan`].
+pub fn check_with_copies(
+    anatomy: &Anatomy,
+    machine: &Machine,
+    wish: &Wish,
+    mut placement: Placement,
+) -> Result<Plan, PlanError> {
+    let is_split = placement.layers_with_experts_in_ram() > 0;
+    placement.stream_rooms = if is_split { wish.stream_rooms } else { 0 };
+    let mut found = check(anatomy, machine, wish, placement.clone());
+    if found.is_err() && placement.stream_rooms > 1 {
+        placement.stream_rooms = 1;
+        found = check(anatomy, machine, wish, placement);
+    }
+    let mut placement = found?.placement;
+    keep_copies(anatomy, machine, wish, &mut placement)?;
+    check(anatomy, machine, wish, placement)
+}
+
 /// Everything in RAM, if that fits.
 ///
 /// # Errors
@@ -120,20 +170,20 @@ fn with_layers_in_ram(
     let layers = anatomy.config.layers.len();
     let has_experts = anatomy.experts(Block::Layer(0)).is_some();
     let most = if has_experts { layers } else { whole };
-    // More experts in RAM never take more of a GPU: the first number that fits is found by halving.
-    let (mut low, mut high) = (whole, most + 1);
-    let mut found = None;
-    while low < high {
-        let middle = low.midpoint(high);
-        match placed(anatomy, machine, wish, whole, middle)? {
-            Some(placement) => {
-                found = Some(placement);
-                high = middle;
+    // Experts that come over the link need room, of which those that are there need none.
+    let mut found = placed(anatomy, machine, wish, whole, whole)?;
+    if found.is_none() {
+        // Beyond one, more in RAM never take more of a GPU: the first number that fits is found by halving.
+        let (mut low, mut high) = (whole + 1, most + 1);
+        while low < high {
+            let middle = low.midpoint(high);
+            match placed(anatomy, machine, wish, whole, middle)? {
+                Some(placement) => {
+                    found = Some(placement);
+                    high = middle;
+                }
+                None => low = middle + 1,
             }
-            None => low = middle + 1,
-        }
-        if low > most {
-            break;
         }
     }
     let Some(mut placement) = found else {
@@ -156,6 +206,9 @@ fn placed(
 ) -> Result<Option<Placement>, PlanError> {
     let mut rooms = Rooms::new(anatomy, machine, wish);
     let mut placement = Placement::on_cpu(anatomy, wish.vision);
+    if experts > whole {
+        placement.stream_rooms = wish.stream_rooms;
+    }
     let cache = anatomy.cache_bytes(wish)?;
     let states = anatomy.states_bytes(wish);
     if wish.vision {
@@ -174,11 +227,13 @@ fn placed(
             LayerKind::Delta => states,
         };
         let has_experts = layer >= experts;
-        let bytes = match has_experts {
-            true => anatomy.bytes_in_vram(block, Piece::Experts),
-            false => 0,
+        let all = anatomy.bytes_in_vram(block, Piece::Experts);
+        let (bytes, streamed) = match has_experts {
+            true => (all, 0),
+            false => (0, all.saturating_mul(placement.stream_rooms as u64)),
         };
-        let Some(rest) = rooms.take(common.saturating_add(memory).saturating_add(bytes)) else {
+        let bytes = common.saturating_add(memory).saturating_add(bytes);
+        let Some(rest) = rooms.take_beside(bytes, streamed) else {
             return Ok(None);
         };
         placement.layers[layer] = LayerPlace {
@@ -216,11 +271,33 @@ fn use_what_is_left(
     wish: &Wish,
     placement: &mut Placement,
 ) -> Result<(), PlanError> {
+    keep_copies(anatomy, machine, wish, placement)?;
+    let has_all = placement
+        .layers
+        .iter()
+        .all(|place| place.experts != Device::Ram);
+    let embedding = anatomy.bytes_in_vram(Block::Model, Piece::Embedding);
     for budget in budgets(anatomy, machine, wish, placement)? {
-        let left = budget.left() as f64;
+        let is_here = budget.device != Device::Ram && placement.head == budget.device;
+        if has_all && is_here && budget.left() >= embedding {
+            placement.embedding = budget.device;
+        }
+    }
+    Ok(())
+}
+
+/// Gives what is left of each GPU to copies of experts that are in RAM, at most as much as is wished.
+fn keep_copies(
+    anatomy: &Anatomy,
+    machine: &Machine,
+    wish: &Wish,
+    placement: &mut Placement,
+) -> Result<(), PlanError> {
+    for budget in budgets(anatomy, machine, wish, placement)? {
         if budget.device == Device::Ram {
             continue;
         }
+        let left = budget.left().min(wish.expert_cache) as f64;
         let bytes =
             |layer: usize| anatomy.bytes_in_vram(Block::Layer(layer), Piece::Experts) as f64;
         let here: Vec<usize> = (0..placement.layers.len())
@@ -233,17 +310,8 @@ fn use_what_is_left(
         for layer in here {
             let one = anatomy.experts(Block::Layer(layer));
             let share = (left / all).min(1.0);
-            // A cache that cannot hold what one token uses keeps nothing until it is needed again.
-            let is_useful = one.is_some_and(|one| share * one.count >= one.top_k);
-            placement.layers[layer].cached = if is_useful { share } else { 0.0 };
-        }
-        let embedding = anatomy.bytes_in_vram(Block::Model, Piece::Embedding);
-        let has_all = placement
-            .layers
-            .iter()
-            .all(|place| place.experts != Device::Ram);
-        if has_all && placement.head == budget.device && budget.left() >= embedding {
-            placement.embedding = budget.device;
+            let has_one = one.is_some_and(|one| share * one.count >= 1.0);
+            placement.layers[layer].cached = if has_one { share } else { 0.0 };
         }
     }
     Ok(())
@@ -254,6 +322,8 @@ struct Rooms {
     /// Index and bytes, the fastest first.
     rooms: Vec<(usize, u64)>,
     at: usize,
+    /// Of the current one, taken for what comes over the link.
+    streaming: u64,
 }
 
 impl Rooms {
@@ -270,17 +340,27 @@ impl Rooms {
         Self {
             rooms: order.into_iter().map(room).collect(),
             at: 0,
+            streaming: 0,
         }
     }
 
     /// Takes so much of the first GPU from the current one on that has it.
     fn take(&mut self, bytes: u64) -> Option<Device> {
+        self.take_beside(bytes, 0)
+    }
+
+    /// The same for a layer whose experts come over the link, to room of so many bytes that all such layers
+    /// of a GPU share.
+    fn take_beside(&mut self, bytes: u64, streaming: u64) -> Option<Device> {
         while let Some((index, room)) = self.rooms.get_mut(self.at) {
-            if let Some(left) = room.checked_sub(bytes) {
+            let more = streaming.saturating_sub(self.streaming);
+            if let Some(left) = room.checked_sub(bytes.saturating_add(more)) {
                 *room = left;
+                self.streaming += more;
                 return Some(Device::Gpu(*index));
             }
             self.at += 1;
+            self.streaming = 0;
         }
         None
     }

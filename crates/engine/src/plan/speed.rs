@@ -8,10 +8,10 @@ use model::LayerKind;
 use super::anatomy::{Anatomy, Block, ExpertsAnatomy, Piece};
 use super::factors::{
     CPU_ATTENTION, CPU_ATTENTION_OF_FEW, CPU_DELTA, CPU_READS, CPU_READS_AS_STORED,
-    CROSSING_SECONDS, F32_OF_INT8, GPU_ATTENTION, GPU_DELTA, GPU_EXPERT_ROWS, GPU_F16_OF_INT8,
-    GPU_F32_OF_INT8, GPU_MATRIX_ATTENTION, GPU_MATRIX_MULTIPLIES, GPU_MATRIX_UNITS_FROM,
-    GPU_MULTIPLIES, GPU_READS, LAUNCH_SECONDS, LAUNCHES_AROUND, LAUNCHES_PER_LAYER, PCIE_CARRIES,
-    cpu_multiplies,
+    CROSSING_SECONDS, EXPERT_COPIES_SECONDS, F32_OF_INT8, GPU_ATTENTION, GPU_DELTA,
+    GPU_EXPERT_ROWS, GPU_F16_OF_INT8, GPU_F32_OF_INT8, GPU_MATRIX_ATTENTION, GPU_MATRIX_MULTIPLIES,
+    GPU_MATRIX_UNITS_FROM, GPU_MULTIPLIES, GPU_READS, LAUNCH_SECONDS, LAUNCHES_AROUND,
+    LAUNCHES_PER_LAYER, PCIE_CARRIES, cpu_multiplies, expert_hits,
 };
 use super::machine::Machine;
 use super::placement::{Device, Placement};
@@ -143,10 +143,16 @@ pub fn streams_from(
     placement: &Placement,
 ) -> Option<usize> {
     let mut layers = placement.layers.iter().enumerate();
-    let (gpu, experts) = layers.find_map(|(layer, place)| match (place.rest, place.experts) {
-        (Device::Gpu(gpu), Device::Ram) => Some((gpu, anatomy.experts(Block::Layer(layer))?)),
-        _ => None,
-    })?;
+    let (gpu, place, experts) =
+        layers.find_map(|(layer, place)| match (place.rest, place.experts) {
+            (Device::Gpu(gpu), Device::Ram) => {
+                Some((gpu, place, anatomy.experts(Block::Layer(layer))?))
+            }
+            _ => None,
+        })?;
+    if placement.stream_rooms == 0 {
+        return None;
+    }
     let is_better = |&rows: &usize| {
         let step = Step {
             rows: rows as f64,
@@ -155,11 +161,51 @@ pub fn streams_from(
             is_prompt: true,
         };
         let clock = Clock::new(anatomy, machine, wish, placement, step);
-        let [streamed, apart, crossing] = clock.ways(gpu, 0.0, experts);
-        streamed.1 < apart.1 + crossing.1
+        let ways = clock.ways(gpu, place.cached, experts);
+        ways.streamed() < ways.on_both()
     };
     let doubled = |rows: &usize| Some(2 * rows).filter(|&rows| rows <= wish.step_tokens);
     std::iter::successors(Some(8), doubled).find(is_better)
+}
+
+/// Bytes of single experts that are copied to a GPU in a step at most, where the placement keeps copies: what
+/// the slowest link carries in [`EXPERT_COPIES_SECONDS`].
+pub fn copied_per_step(machine: &Machine, placement: &Placement) -> usize {
+    let links = placement
+        .layers
+        .iter()
+        .filter_map(|place| match place.rest {
+            Device::Gpu(gpu) if place.cached > 0.0 => machine.gpus.get(gpu).map(|gpu| gpu.pcie),
+            _ => None,
+        });
+    let slowest = links.min_by(f64::total_cmp).unwrap_or(0.0);
+    (slowest * PCIE_CARRIES * EXPERT_COPIES_SECONDS) as usize
+}
+
+/// What experts in RAM beside a layer on a GPU take.
+struct Ways {
+    /// All of them over the link, and computed with on the GPU.
+    carried: (Limit, f64),
+    computed: (Limit, f64),
+    /// Whether both happen at once.
+    at_once: bool,
+    /// Each side computing its own: the slower one.
+    apart: (Limit, f64),
+    /// What activations take over the link then.
+    crossing: f64,
+}
+
+impl Ways {
+    fn streamed(&self) -> f64 {
+        match self.at_once {
+            true => self.carried.1.max(self.computed.1),
+            false => self.carried.1 + self.computed.1,
+        }
+    }
+
+    fn on_both(&self) -> f64 {
+        self.apart.1 + self.crossing
+    }
 }
 
 impl Speed {
@@ -332,36 +378,39 @@ impl<'a> Clock<'a> {
     /// Experts in RAM beside a layer on a GPU: copies there while the CPU computes the others, or, for many
     /// rows, all of them there as they come over the link.
     fn split(&mut self, gpu: usize, cached: f64, experts: ExpertsAnatomy) {
-        let [streamed, apart, crossing] = self.ways(gpu, cached, experts);
-        if self.step.is_prompt && streamed.1 < apart.1 + crossing.1 {
-            self.add(streamed.0, streamed.1);
+        let ways = self.ways(gpu, cached, experts);
+        let is_streamed = self.step.is_prompt && self.placement.stream_rooms > 0;
+        if is_streamed && ways.streamed() < ways.on_both() {
+            if !ways.at_once {
+                self.add(ways.carried.0, ways.carried.1);
+                self.add(ways.computed.0, ways.computed.1);
+            } else if ways.carried.1 > ways.computed.1 {
+                self.add(ways.carried.0, ways.carried.1);
+            } else {
+                self.add(ways.computed.0, ways.computed.1);
+            }
         } else {
-            self.add(apart.0, apart.1);
-            self.add(crossing.0, crossing.1);
+            self.add(ways.apart.0, ways.apart.1);
+            self.add(Limit::Pcie, ways.crossing);
         }
     }
 
-    /// What it takes when experts come over the link; when each side computes its own; and, beside the
-    /// latter, what activations take over the link.
-    fn ways(&self, gpu: usize, cached: f64, experts: ExpertsAnatomy) -> [(Limit, f64); 3] {
+    fn ways(&self, gpu: usize, cached: f64, experts: ExpertsAnatomy) -> Ways {
         let work = self.chosen(experts);
         let device = Device::Gpu(gpu);
         let link = self.machine.gpus[gpu].pcie * PCIE_CARRIES;
-        let missed = 1.0 - cached;
-        let hits = self.time(device, work.part(cached));
-        let misses = self.time(Device::Ram, work.part(missed));
-        let apart = if hits.1 > misses.1 { hits } else { misses };
-        // All of a layer's are copied, since it is the GPU that knows which were chosen.
-        let carried = (Limit::Pcie, experts.count * experts.bytes * missed / link);
-        let computed = self.time(device, work);
-        let streamed = if carried.1 > computed.1 {
-            carried
-        } else {
-            computed
-        };
+        let hit = expert_hits(cached);
+        let hits = self.time(device, work.part(hit));
+        let misses = self.time(Device::Ram, work.part(1.0 - hit));
         let hidden = self.anatomy.config.hidden_size as f64 * size_of::<f32>() as f64;
-        let crossing = 2.0 * (CROSSING_SECONDS + self.step.rows * hidden / link);
-        [streamed, apart, (Limit::Pcie, crossing)]
+        Ways {
+            // All of a layer's are copied, since it is the GPU that knows which were chosen.
+            carried: (Limit::Pcie, experts.count * experts.bytes / link),
+            computed: self.time(device, work),
+            at_once: self.placement.stream_rooms > 1,
+            apart: if hits.1 > misses.1 { hits } else { misses },
+            crossing: 2.0 * (CROSSING_SECONDS + self.step.rows * hidden / link),
+        }
     }
 
     fn attention(&mut self, device: Device) {

@@ -27,6 +27,11 @@ pub struct Wish {
     pub vram_reserve: u64,
     /// Bytes of RAM that are left to others.
     pub ram_reserve: u64,
+    /// The most layers whose experts, in RAM, are copied to a GPU at a time to be computed with there; 0 if
+    /// none are to be.
+    pub stream_rooms: usize,
+    /// Bytes of each GPU's memory for copies of experts that are in RAM, as far as there is room.
+    pub expert_cache: u64,
     /// Bytes of RAM for the states of prompts that were read, as far as there is room.
     pub prompt_cache: u64,
 }
@@ -43,6 +48,8 @@ impl Default for Wish {
             vision: false,
             vram_reserve: 1 << 30,
             ram_reserve: RAM_RESERVE_BYTES,
+            stream_rooms: 2,
+            expert_cache: u64::MAX,
             prompt_cache: 2 << 30,
         }
     }

@@ -193,7 +193,8 @@ fn compare_on_gpu(name: &str, most: usize, placements: &[InRam], step: usize) {
 
 #[test]
 fn answers_of_a_gpu_and_the_cpu_beside_it_do_not_depend_on_the_road() {
-    compare_on_gpu("moe_composite", 16, &[InRam::Experts, InRam::Layers], 12);
+    let placements = [InRam::Experts, InRam::Layers, InRam::ExpertsWithCopies];
+    compare_on_gpu("moe_composite", 16, &placements, 12);
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub(crate) enum InRam {
     Nothing,
     /// Of every layer.
     Experts,
+    /// The same, and the GPU keeps copies of those that are used most. Which are there, and so how a value is
+    /// rounded, depends on the road; the tokens should not.
+    ExpertsWithCopies,
     /// The first half of the layers, and of the others the experts.
     Layers,
     /// The embedding and both heads.
@@ -42,6 +45,10 @@ impl InRam {
             match self {
                 Self::Nothing | Self::Ends => {}
                 Self::Experts => place.experts = Device::Ram,
+                Self::ExpertsWithCopies => {
+                    place.experts = Device::Ram;
+                    place.cached = 0.4;
+                }
                 Self::Layers => {
                     place.experts = Device::Ram;
                     if index < layers / 2 {
@@ -85,6 +92,7 @@ impl Subject {
                 host: cpu::Cpu::new(Arc::new(cpu::Pool::new(threads))).unwrap(),
                 placement: Some(in_ram.placement(layers)),
                 stream_from: None,
+                copied_per_step: 64 << 10,
             }))
         });
         self

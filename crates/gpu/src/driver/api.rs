@@ -83,6 +83,8 @@ functions! {
         copy_on_device = "cuMemcpyDtoDAsync_v2" (Address, Address, usize, Pointer);
         fill = "cuMemsetD8Async" (Address, u8, usize, Pointer);
         create_stream = "cuStreamCreate" (*mut Pointer, u32);
+        create_stream_with_priority = "cuStreamCreateWithPriority" (*mut Pointer, u32, i32);
+        wait_event = "cuStreamWaitEvent" (Pointer, Pointer, u32);
         destroy_stream = "cuStreamDestroy_v2" (Pointer);
         synchronise_stream = "cuStreamSynchronize" (Pointer);
         create_event = "cuEventCreate" (*mut Pointer, u32);

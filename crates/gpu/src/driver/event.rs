@@ -17,6 +17,11 @@ impl Event {
     /// # Errors
     /// If the driver fails.
     pub fn record(driver: &Arc<Driver>) -> Result<Self, GpuError> {
+        Self::record_in(driver, driver.stream)
+    }
+
+    /// The same for the work of any stream.
+    pub(super) fn record_in(driver: &Arc<Driver>, stream: Handle) -> Result<Self, GpuError> {
         const NO_TIMING: u32 = 2;
         let mut event = Handle::NONE;
         // SAFETY: the place outlives the call; the stream lives as long as the driver.
@@ -29,9 +34,13 @@ impl Event {
         };
         // SAFETY: both were made by this driver.
         driver.call("cuEventRecord", |api| unsafe {
-            (api.record_event)(event.0, driver.stream.0)
+            (api.record_event)(event.0, stream.0)
         })?;
         Ok(made)
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        self.event
     }
 
     /// Whether the point was reached.

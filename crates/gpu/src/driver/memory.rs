@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use super::{Address, Driver};
+use super::{Address, Driver, Handle};
 use crate::error::GpuError;
 
 /// Memory of a device; given back when dropped, after all work that was asked for.
@@ -139,6 +139,22 @@ impl Driver {
         from: &Pinned,
         bytes: usize,
     ) -> Result<(), GpuError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.upload_in(self.stream, to, offset, from, bytes) }
+    }
+
+    /// The same in the order of any stream.
+    ///
+    /// # Safety
+    /// As [`Driver::upload`].
+    pub(super) unsafe fn upload_in(
+        &self,
+        stream: Handle,
+        to: &Memory,
+        offset: usize,
+        from: &Pinned,
+        bytes: usize,
+    ) -> Result<(), GpuError> {
         assert!(bytes <= from.bytes, "{bytes} bytes of {}", from.bytes);
         if bytes == 0 {
             return Ok(());
@@ -146,7 +162,7 @@ impl Driver {
         let to = to.part(offset, bytes);
         // SAFETY: both ranges exist; the caller keeps the host's as it is.
         self.call("cuMemcpyHtoDAsync", |api| unsafe {
-            (api.copy_to_device)(to, from.start, bytes, self.stream.0)
+            (api.copy_to_device)(to, from.start, bytes, stream.0)
         })
     }
 

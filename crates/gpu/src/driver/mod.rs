@@ -1,6 +1,7 @@
 //! The driver, as narrow as the rest of this crate needs it: memory, copies, launches, events, graphs.
 //!
-//! One [`Driver`] is one device with one stream: all work is done in the order in which it is asked for.
+//! One [`Driver`] is one device with one stream: all work is done in the order in which it is asked for. Only
+//! copies may have a [`Stream`] of their own, beside it.
 //! Launches are gathered and go to the driver as graphs (`queue.rs`).
 //! Functions that take addresses trust their callers, within this crate, that these are of live memory.
 
@@ -10,6 +11,7 @@ mod event;
 mod graph;
 mod memory;
 mod queue;
+mod stream;
 
 pub use device::Device;
 pub use event::Event;
@@ -18,6 +20,7 @@ pub use queue::Asked;
 
 pub(crate) use api::functions;
 pub(crate) use memory::{Memory, Plain};
+pub(crate) use stream::Stream;
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};

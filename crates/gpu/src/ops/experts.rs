@@ -5,6 +5,7 @@ use tensor::{HostRouting, MlpWeights, MoeWeights, OpError};
 
 use super::expert_tiles::{Kernel, SIZES, Size, first_tiles, has_codes, size_for};
 use crate::args;
+use crate::driver::Memory;
 use crate::gpu::{GROUP, Gpu};
 use crate::matrix::{Experts, Layout, Matrix};
 use crate::pool::Buffer;
@@ -118,14 +119,26 @@ impl Gpu {
         routing: &Routing,
         weights: &MoeWeights<&Matrix, &Experts>,
     ) -> Result<Activations, OpError> {
-        let (chosen, experts) = (routing.choice.experts, weights.experts.count);
-        if chosen != experts {
-            let expected = format!("choices among {experts} experts");
+        let experts = weights.experts;
+        let shared = weights.shared.as_ref().map(|(mlp, _)| *mlp);
+        self.run_routed(x, routing, (experts, experts.count, None), shared)
+    }
+
+    /// Experts of a layer that has `among` of them: all of these, or those that a table gives a slot.
+    pub(super) fn run_routed(
+        &self,
+        x: &Activations,
+        routing: &Routing,
+        (experts, among, slot_of): (&Experts, usize, Option<&Memory>),
+        shared: Option<MlpWeights<&Matrix>>,
+    ) -> Result<Activations, OpError> {
+        let chosen = routing.choice.experts;
+        if chosen != among {
+            let expected = format!("choices among {among} experts");
             return shape_error("experts", expected, format!("{chosen}"));
         }
-        let shared = weights.shared.as_ref().map(|(mlp, _)| *mlp);
-        let slots = weights.top_k + usize::from(shared.is_some());
-        self.weighted_sum(x, routing, slots, Some(weights.experts), shared)
+        let slots = routing.choice.top_k + usize::from(shared.is_some());
+        self.weighted_sum(x, routing, slots, Some((experts, slot_of)), shared)
     }
 
     pub(super) fn run_shared_expert(
@@ -149,9 +162,13 @@ impl Gpu {
         x: &Activations,
         routing: &Routing,
         slots: usize,
-        experts: Option<&Experts>,
+        routed: Option<(&Experts, Option<&Memory>)>,
         shared: Option<MlpWeights<&Matrix>>,
     ) -> Result<Activations, OpError> {
+        let (experts, slot_of) = (
+            routed.map(|routed| routed.0),
+            routed.and_then(|routed| routed.1),
+        );
         const OP: &str = "experts";
         if (routing.rows, routing.slots) != (x.rows, slots) {
             let found = format!("{} of {}", routing.rows, routing.slots);
@@ -187,7 +204,7 @@ impl Gpu {
             }
         };
 
-        let count = experts.map_or(0, |experts| experts.count);
+        let count = routing.choice.experts;
         let mut made = None;
         let inputs = self.inputs(x, needs_codes, &mut made)?;
         let pairs = x.rows * slots;
@@ -198,6 +215,7 @@ impl Gpu {
             inner: inner.args(),
             chosen: routing.chosen.address(),
             weights: routing.weights.address(),
+            slot_of: slot_of.map_or(0, Memory::address),
             gate: matrix(|experts| experts.gate, shared.map(|mlp| mlp.gate)),
             up: matrix(|experts| experts.up, shared.map(|mlp| mlp.up)),
             down: matrix(|experts| experts.down, shared.map(|mlp| mlp.down)),

@@ -3,11 +3,13 @@
 mod attention;
 mod best;
 mod delta;
+mod expert_slots;
 mod expert_tiles;
 mod experts;
 mod linear;
 mod rows;
 
+pub use expert_slots::{Room, Slots};
 pub use experts::Routing;
 
 use tensor::reference::shape_error;
@@ -271,6 +273,9 @@ impl Ops for Gpu {
 }
 
 impl Accelerator for Gpu {
+    type Slots = Slots;
+    type Room = Room;
+
     fn download(&self, x: &Activations) -> Result<Tensor, OpError> {
         self.to_host(x)
     }
@@ -289,5 +294,52 @@ impl Accelerator for Gpu {
 
     fn add(&self, x: &mut Activations, addend: &Activations) -> Result<(), OpError> {
         self.add_in_place(x, addend)
+    }
+
+    fn expert_slots(&self, stored: &StoredExperts, slots: usize) -> Result<Slots, OpError> {
+        self.slots(stored, slots)
+    }
+
+    fn bring_expert(
+        &self,
+        slots: &mut Slots,
+        slot: usize,
+        expert: &MlpWeights<StoredMatrix>,
+    ) -> Result<(), OpError> {
+        self.bring_to_slot(slots, slot, expert)
+    }
+
+    fn has_come(&self, slots: &mut Slots, slot: usize) -> Result<bool, OpError> {
+        slots.has_come(slot)
+    }
+
+    fn set_slots(&self, slots: &mut Slots, slot_of: &[Option<usize>]) -> Result<(), OpError> {
+        self.set_slots_of(slots, slot_of)
+    }
+
+    fn experts_in_slots(
+        &self,
+        x: &Activations,
+        routing: &Routing,
+        weights: &MoeWeights<&Matrix, &Slots>,
+    ) -> Result<Activations, OpError> {
+        self.run_experts_in_slots(x, routing, weights)
+    }
+
+    fn room(&self) -> Room {
+        Room::default()
+    }
+
+    fn fill_room(&self, room: &mut Room, stored: &StoredExperts) -> Result<(), OpError> {
+        self.fill(room, stored)
+    }
+
+    fn experts_in_room(
+        &self,
+        x: &Activations,
+        routing: &Routing,
+        weights: MoeWeights<&Matrix, &mut Room>,
+    ) -> Result<Activations, OpError> {
+        self.run_experts_in_room(x, routing, weights)
     }
 }

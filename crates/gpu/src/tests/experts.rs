@@ -7,14 +7,14 @@ use tensor::{MlpWeights, MoeWeights, Ops, Reference, StoredExperts, StoredMatrix
 use super::{Random, assert_close, assert_same, cases, gpu, is_refused, read, select, upload};
 use crate::Gpu;
 
-type StoredMoe = MoeWeights<StoredMatrix, StoredExperts>;
-type Moe<O> = MoeWeights<<O as Ops>::Matrix, <O as Ops>::Experts>;
+pub(super) type StoredMoe = MoeWeights<StoredMatrix, StoredExperts>;
+pub(super) type Moe<O> = MoeWeights<<O as Ops>::Matrix, <O as Ops>::Experts>;
 
 /// Types of gate, up and down.
-type Types = [DType; 3];
+pub(super) type Types = [DType; 3];
 
 /// As files mix them: without codes, with codes, and with some that tensor cores cannot take at once.
-const TYPES: [Types; 5] = [
+pub(super) const TYPES: [Types; 5] = [
     [DType::F32; 3],
     [DType::Q8_0; 3],
     [DType::Q4_K, DType::Q4_K, DType::Q6_K],
@@ -39,7 +39,12 @@ fn block_len(types: Types) -> usize {
     types.map(DType::block_len).into_iter().max().unwrap_or(1)
 }
 
-fn stored_moe(random: &mut Random, types: Types, hidden: usize, width: usize) -> StoredMoe {
+pub(super) fn stored_moe(
+    random: &mut Random,
+    types: Types,
+    hidden: usize,
+    width: usize,
+) -> StoredMoe {
     let experts = 1 + random.index(40);
     let shared = random.index(3) > 0;
     MoeWeights {
@@ -77,7 +82,7 @@ fn load_mlp<O: Ops>(ops: &O, stored: &MlpWeights<StoredMatrix>) -> MlpWeights<O:
     }
 }
 
-fn load_moe<O: Ops>(ops: &O, stored: &StoredMoe) -> Moe<O> {
+pub(super) fn load_moe<O: Ops>(ops: &O, stored: &StoredMoe) -> Moe<O> {
     let load = |stored: &StoredMatrix| ops.load_matrix(stored.clone()).unwrap();
     let shared = stored.shared.as_ref();
     MoeWeights {
@@ -89,7 +94,7 @@ fn load_moe<O: Ops>(ops: &O, stored: &StoredMoe) -> Moe<O> {
     }
 }
 
-fn sizes(types: Types) -> (usize, usize) {
+pub(super) fn sizes(types: Types) -> (usize, usize) {
     match block_len(types) {
         256 => (256, 256),
         32 => (160, 96),

@@ -2,13 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Gpu, attention, delta, experts, gpu_of, linear, norm};
+use super::{Gpu, attention, copies, delta, experts, gpu_of, linear, norm};
 use crate::standin::Build;
 
 /// A fault: its file, what is replaced by what, and the check that is to notice.
 type Fault = (&'static str, &'static str, &'static str, fn(&Gpu));
 
-const FAULTS: [Fault; 21] = [
+const FAULTS: [Fault; 25] = [
     // A barrier that is missing.
     (
         "norm.cu",
@@ -65,6 +65,32 @@ const FAULTS: [Fault; 21] = [
         "uint4 zeros = {0, 0, 0, 0}",
         "uint4 zeros = {~0u, 0, 0, 0}",
         |gpu| attention::check(gpu, 2, &[(600, 2)]),
+    ),
+    // An order between streams that nothing makes.
+    (
+        "cuda.cpp",
+        "    ask(stream, nullptr, *static_cast<Event*>(event));\n",
+        "    (void)stream, (void)event;\n",
+        |gpu| (1..9).for_each(|seed| copies::check_slots(gpu, seed, 3)),
+    ),
+    (
+        "cuda.cpp",
+        "    ask(stream, nullptr, *static_cast<Event*>(event));\n",
+        "    (void)stream, (void)event;\n",
+        |gpu| (1..9).for_each(|seed| copies::check_rooms(gpu, seed)),
+    ),
+    (
+        "cuda.cpp",
+        "return mark->is_reached ? OK : NOT_READY;",
+        "return OK;",
+        |gpu| (1..9).for_each(|seed| copies::check_slots(gpu, seed, 3)),
+    ),
+    // What another computes is added all the same.
+    (
+        "experts.cu",
+        "if (is_elsewhere(args, args.chosen[pair])) continue;\n        const int at",
+        "const int at",
+        |gpu| (1..9).for_each(|seed| copies::check_slots(gpu, seed, 3)),
     ),
     // Off by one.
     (

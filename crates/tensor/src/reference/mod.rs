@@ -6,13 +6,15 @@
 mod attention;
 mod delta;
 mod moe;
+mod slots;
 
 pub use attention::rotate;
 pub use delta::{DeltaStep, chunked_delta_rule, recurrent_delta_rule, softplus};
 pub use moe::choose;
+pub use slots::{ReferenceRoom, ReferenceSlots};
 
 use crate::batch::{Batch, PageId, StateId};
-use crate::handover::{Accelerator, Host};
+use crate::handover::Host;
 use crate::likely::{Likely, MostLikely};
 use crate::matrix::StoredMatrix;
 use crate::memory::{HostMemory, MemoryLayout, StateSnapshot};
@@ -457,32 +459,6 @@ impl Ops for Reference {
         snapshot: &StateSnapshot,
     ) -> Result<(), OpError> {
         memory.restore(state, snapshot)
-    }
-}
-
-impl Accelerator for Reference {
-    fn download(&self, x: &Tensor) -> Result<Tensor, OpError> {
-        Ok(x.clone())
-    }
-
-    fn download_routing(&self, routing: &HostRouting) -> Result<HostRouting, OpError> {
-        Ok(routing.clone())
-    }
-
-    fn shared_expert(
-        &self,
-        x: &Tensor,
-        shared: (MlpWeights<&StoredMatrix>, &StoredMatrix),
-    ) -> Result<Tensor, OpError> {
-        moe::shared_expert(x, shared)
-    }
-
-    fn add(&self, x: &mut Tensor, addend: &Tensor) -> Result<(), OpError> {
-        check_shape("add", "an addend", addend, x.rows(), x.cols())?;
-        for (x, addend) in x.data_mut().iter_mut().zip(addend.data()) {
-            *x += addend;
-        }
-        Ok(())
     }
 }
 

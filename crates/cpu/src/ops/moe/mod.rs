@@ -10,6 +10,8 @@ mod plan;
 mod route;
 mod step;
 
+use std::ops::Range;
+
 use tensor::reference::shape_error;
 use tensor::{HostRouting, MlpWeights, OpError, StoredExperts, Tensor};
 
@@ -30,9 +32,10 @@ pub struct Experts {
 /// The experts each row uses, most likely first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Routing {
-    /// `[rows, per_row]` of (expert, weight).
+    /// (expert, weight), row after row.
     choices: Vec<(u32, f32)>,
-    per_row: usize,
+    /// Where each row's choices begin, and where the last one's end.
+    starts: Vec<u32>,
     /// Among how many experts they were chosen, if that was here.
     among: Option<usize>,
 }
@@ -69,25 +72,45 @@ impl Experts {
 }
 
 impl Routing {
-    /// What another device chose.
-    pub(super) fn new(chosen: HostRouting) -> Result<Self, OpError> {
-        let per_row = chosen.choices.first().map_or(0, Vec::len);
-        if let Some(row) = chosen.choices.iter().find(|row| row.len() != per_row) {
-            let expected = format!("{per_row} experts in each row");
-            return shape_error("take_routing", expected, row.len().to_string());
+    /// As many choices in each of `rows` rows.
+    fn even(choices: Vec<(u32, f32)>, rows: usize, among: usize) -> Self {
+        let per_row = choices.len().checked_div(rows).unwrap_or(0);
+        Self {
+            choices,
+            starts: (0..=rows).map(|row| (row * per_row) as u32).collect(),
+            among: Some(among),
         }
-        let choices = chosen.choices.into_iter().flatten();
-        let choices = choices.map(|(expert, weight)| (expert as u32, weight));
-        Ok(Self {
-            choices: choices.collect(),
-            per_row,
+    }
+
+    /// What another device chose, or of that what is left to this one.
+    pub(super) fn new(chosen: HostRouting) -> Self {
+        let mut starts = Vec::with_capacity(chosen.choices.len() + 1);
+        let mut choices = Vec::new();
+        starts.push(0);
+        for row in chosen.choices {
+            let row = row.into_iter();
+            choices.extend(row.map(|(expert, weight)| (expert as u32, weight)));
+            starts.push(choices.len() as u32);
+        }
+        Self {
+            choices,
+            starts,
             among: None,
-        })
+        }
+    }
+
+    fn rows(&self) -> usize {
+        self.starts.len() - 1
     }
 
     /// One row's experts with their weights, most likely first.
     pub fn row(&self, row: usize) -> &[(u32, f32)] {
-        &self.choices[row * self.per_row..][..self.per_row]
+        &self.choices[self.range(row)]
+    }
+
+    /// Where a row's choices are.
+    fn range(&self, row: usize) -> Range<usize> {
+        self.starts[row] as usize..self.starts[row + 1] as usize
     }
 }
 
@@ -153,6 +176,9 @@ pub(super) fn experts(
         first_slot: slots.start,
         shared_gate: None,
     }));
+    if groups.is_empty() {
+        return Ok(Tensor::zeros(x.rows(), x.cols()));
+    }
     if cpu.reads_ahead {
         for MlpWeights { gate, up, down } in groups.iter().map(|group| group.weights) {
             for matrix in [gate, up, down] {
@@ -178,10 +204,9 @@ fn check_experts(
 ) -> Result<(), OpError> {
     const OP: &str = "experts";
     let experts = &experts.experts;
-    let expected = x.rows() * routing.per_row;
-    if routing.choices.len() != expected {
-        let found = routing.choices.len().to_string();
-        return shape_error(OP, format!("{expected} choices"), found);
+    if routing.rows() != x.rows() {
+        let found = routing.rows().to_string();
+        return shape_error(OP, format!("{} routed rows", x.rows()), found);
     }
     if let Some(among) = routing.among.filter(|&among| among != experts.len()) {
         let expected = format!("choices among {} experts", experts.len());

@@ -11,9 +11,8 @@ pub(super) struct Plan {
     pub(super) rows: Vec<u32>,
     /// The used experts and their slots, those with the most rows first.
     pub(super) groups: Vec<(usize, Range<usize>)>,
-    /// `[rows, per_row]`: the slot that computes a choice.
+    /// The slot that computes a choice.
     slot_of: Vec<u32>,
-    per_row: usize,
 }
 
 impl Plan {
@@ -34,43 +33,58 @@ impl Plan {
         groups.sort_by_key(|(_, slots)| Reverse(slots.len()));
         let mut rows = vec![0; routing.choices.len()];
         let mut slot_of = vec![0; routing.choices.len()];
-        for (choice, &(expert, _)) in routing.choices.iter().enumerate() {
-            let slot = &mut next[expert as usize];
-            rows[*slot] = (choice / routing.per_row) as u32;
-            slot_of[choice] = *slot as u32;
-            *slot += 1;
+        for row in 0..routing.rows() {
+            for choice in routing.range(row) {
+                let slot = &mut next[routing.choices[choice].0 as usize];
+                rows[*slot] = row as u32;
+                slot_of[choice] = *slot as u32;
+                *slot += 1;
+            }
         }
         Self {
             rows,
             groups,
             slot_of,
-            per_row: routing.per_row,
         }
     }
 
     /// The slots of a row's choices, in their order.
-    pub(super) fn slots(&self, row: usize) -> &[u32] {
-        &self.slot_of[row * self.per_row..][..self.per_row]
+    pub(super) fn slots(&self, routing: &Routing, row: usize) -> &[u32] {
+        &self.slot_of[routing.range(row)]
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tensor::HostRouting;
+
     use super::*;
 
     #[test]
     fn every_choice_has_a_slot_of_its_own() {
+        // As many choices in each row, and not.
+        for lens in [[2, 2, 2], [3, 0, 3], [0, 5, 1], [1, 2, 3]] {
+            check(lens);
+        }
+    }
+
+    fn check(lens: [usize; 3]) {
         let choices = [(3, 0.5), (1, 0.5), (1, 0.9), (2, 0.1), (1, 0.6), (3, 0.4)];
-        let routing = Routing {
-            choices: choices.to_vec(),
-            per_row: 2,
-            among: None,
-        };
+        let mut rest = &choices[..];
+        let rows = lens.map(|len| {
+            let (row, after) = rest.split_at(len);
+            rest = after;
+            row.to_vec()
+        });
+        let routing = Routing::new(HostRouting {
+            choices: rows.to_vec(),
+        });
         let plan = Plan::new(&routing, 5);
         let sizes: Vec<_> = plan.groups.iter().map(|(e, s)| (*e, s.len())).collect();
         assert_eq!(sizes, [(1, 3), (3, 2), (2, 1)]);
-        for row in 0..3 {
-            for (choice, slot) in plan.slots(row).iter().enumerate() {
+        for (row, len) in lens.into_iter().enumerate() {
+            assert_eq!(routing.row(row).len(), len);
+            for (choice, slot) in plan.slots(&routing, row).iter().enumerate() {
                 assert_eq!(plan.rows[*slot as usize], row as u32);
                 let expert = routing.row(row)[choice].0 as usize;
                 let group = plan.groups.iter().find(|group| group.0 == expert);

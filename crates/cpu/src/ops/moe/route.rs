@@ -23,11 +23,7 @@ pub(in crate::ops) fn route<E>(
             choose(logits.row(row), renormalise, choices);
         });
     }
-    Ok(Routing {
-        choices,
-        per_row,
-        among: Some(weights.router.rows()),
-    })
+    Ok(Routing::even(choices, x.rows(), weights.router.rows()))
 }
 
 /// Fills `choices` with the most likely experts and their weights, ties going to the lower index.

@@ -198,7 +198,7 @@ impl<'a> MlpStep<'a> {
                     cpu.pool.run(tasks.len(), |index| {
                         self.run_task(units, tasks[index], &buffers);
                     });
-                    let cost = (routing.per_row + 1) * columns.len();
+                    let cost = (plan.rows.len() / routing.rows() + 1) * columns.len();
                     cpu.for_rows(out.data_mut(), hidden, cost, |row, sum| {
                         // SAFETY: the region that writes outputs is over.
                         unsafe {
@@ -435,7 +435,7 @@ impl<'a> MlpStep<'a> {
             });
         };
         sum.fill(0.0);
-        for (slot, (_, weight)) in plan.slots(row).iter().zip(routing.row(row)) {
+        for (slot, (_, weight)) in plan.slots(routing, row).iter().zip(routing.row(row)) {
             add(*slot as usize, *weight, sum);
         }
         if let Some(shared) = self.groups.iter().find(|group| group.shared_gate.is_some()) {
