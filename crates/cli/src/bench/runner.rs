@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use engine::{Checkpoint, Engine, SequenceId, Work};
+use engine::{Checkpoint, Engine, ExpertCounts, SequenceId, Work};
 
 use super::lists::Pair;
 use super::plan::{Case, Test};
@@ -62,6 +62,11 @@ impl Runner {
             bases: Vec::new(),
             repetition: 0,
         }
+    }
+
+    /// What became of choices of experts that are in RAM, if GPUs keep copies of such.
+    pub(super) fn expert_counts(&self) -> Option<ExpertCounts> {
+        self.engine.as_ref().and_then(Engine::expert_counts)
     }
 
     fn engine(&mut self) -> anyhow::Result<&mut Engine> {

@@ -276,6 +276,7 @@ impl<'a> Suite<'a> {
         if !self.args.no_warmup {
             runner.warm_up(case)?;
         }
+        let experts = runner.expert_counts();
         let bar = output::step_progress("measuring");
         bar.set_length(u64::from(self.args.repetitions));
         let mut repetitions = Vec::new();
@@ -287,6 +288,9 @@ impl<'a> Suite<'a> {
             bar.inc(1);
         }
         bar.finish_and_clear();
+        if let (Some(before), Some(after)) = (experts, runner.expert_counts()) {
+            output::note(&format!("{}", after.since(&before)));
+        }
         // A conversation has a result per turn, everything else one.
         let results = repetitions[0].len();
         for index in 0..results {

@@ -13,9 +13,7 @@ mod tests;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use engine::plan::{
-    Advice, Alternative, Anatomy, Machine, Placement, Plan, PlanError, Wish, advise, plan,
-};
+use engine::plan::{Advice, Alternative, Anatomy, Machine, Plan, PlanError, Wish, advise, plan};
 
 use crate::args::Global;
 use crate::export::Mix;
@@ -93,7 +91,7 @@ const DEFAULT_CONTEXT: usize = 32_768;
 pub(crate) fn run(args: &PlanArgs, global: &Global) -> anyhow::Result<()> {
     let subject = Subject::of(args)?;
     let wish = args.wish(&subject);
-    let (machine, mut notes) = args.machine.machine(global)?;
+    let (machine, notes) = args.machine.machine(global)?;
     if args.all {
         let rows = compare(&subject, &machine, &wish)?;
         return match args.output {
@@ -104,7 +102,6 @@ pub(crate) fn run(args: &PlanArgs, global: &Global) -> anyhow::Result<()> {
         };
     }
     let found = planned(&subject, &machine, &wish)?;
-    notes.extend(not_made_yet(&found.placement));
     let report = Report::new(&subject, &machine, &wish, &found, notes);
     match args.output {
         Form::Md => Ok(output::result(&table::text(&report))?),
@@ -156,19 +153,6 @@ fn planned(subject: &Subject, machine: &Machine, wish: &Wish) -> anyhow::Result<
         }
         .into()
     })
-}
-
-/// What a placement counts on that no load makes yet.
-fn not_made_yet(placement: &Placement) -> Vec<String> {
-    let mut notes = Vec::new();
-    if placement.layers.iter().any(|place| place.cached > 0.0) {
-        notes.push(
-            "copies of single experts are planned for; loads leave that part of the GPU free so far, and \
-             decode as fast as without"
-                .to_owned(),
-        );
-    }
-    notes
 }
 
 /// A mix, and the plan for it if it fits.

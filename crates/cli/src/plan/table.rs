@@ -121,12 +121,12 @@ fn placement(out: &mut String, report: &Report) {
 fn memory(out: &mut String, report: &Report) {
     line!(
         out,
-        "\n| memory | free | left to others | driver | weights | copies of experts | keys, values | states | \
+        "\n| memory | free | left to others | driver | weights | copies of experts | experts on their way | keys, values | states | \
          buffers | prompts | left |"
     );
     line!(
         out,
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     );
     for row in &report.memory {
         let parts = [
@@ -135,6 +135,7 @@ fn memory(out: &mut String, report: &Report) {
             row.driver,
             row.weights,
             row.expert_cache,
+            row.streaming,
             row.keys_values,
             row.states,
             row.buffers,

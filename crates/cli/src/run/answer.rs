@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use engine::cache::{Boundary, boundaries_of_chat, start_of_tool_call};
 use engine::{
-    Event, FinishReason, Miss, OpenedModel, Request, RequestId, Reuse, ReusedFrom, Scheduler, Usage,
+    Event, ExpertCounts, FinishReason, Miss, OpenedModel, Request, RequestId, Reuse, ReusedFrom,
+    Scheduler, Usage,
 };
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -74,6 +75,11 @@ impl Conversation {
             max_tokens: None,
             is_embedded: false,
         }
+    }
+
+    /// What became of choices of experts that are in RAM, if GPUs keep copies of such.
+    pub(super) fn expert_counts(&self) -> Option<ExpertCounts> {
+        self.scheduler.engine().expert_counts()
     }
 
     /// Asks a question; the answer becomes part of the conversation.

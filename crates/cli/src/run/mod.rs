@@ -136,6 +136,9 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
     } else {
         output::note(&answer.summary());
     }
+    if let Some(experts) = conversation.expert_counts() {
+        tracing::info!("{experts}");
+    }
     if answer.was_interrupted() {
         Err(Failure::Interrupted.into())
     } else {

@@ -17,10 +17,37 @@ pub struct ExpertCounts {
 }
 
 impl ExpertCounts {
+    /// What was counted since others were.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            hits: self.hits - before.hits,
+            misses: self.misses - before.misses,
+            brought: self.brought - before.brought,
+            replaced: self.replaced - before.replaced,
+        }
+    }
+
     /// The share of choices that copies served; `None` if there was none.
     pub fn hit_rate(&self) -> Option<f64> {
         let all = self.hits + self.misses;
         (all > 0).then(|| self.hits as f64 / all as f64)
+    }
+}
+
+impl std::fmt::Display for ExpertCounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some(rate) = self.hit_rate() else {
+            return f.write_str("no experts were chosen one by one");
+        };
+        write!(
+            f,
+            "copies on GPUs served {:.1} % of {} choices of experts that are in RAM; {} were brought, {} of them in \
+             another one's place",
+            100.0 * rate,
+            self.hits + self.misses,
+            self.brought,
+            self.replaced
+        )
     }
 }
 

@@ -154,6 +154,37 @@ fn memory(page: &mut Page, figures: &Figures) {
     }
 }
 
+/// Copies of experts that are in RAM, where GPUs keep any.
+fn experts(page: &mut Page, figures: &Figures) {
+    let Some(counts) = figures.experts else {
+        return;
+    };
+    for (name, help, value) in [
+        (
+            "tidemill:expert_hits_total",
+            "Choices of experts in RAM that a GPU had a copy of",
+            counts.hits,
+        ),
+        (
+            "tidemill:expert_misses_total",
+            "Choices of experts in RAM that the CPU computed",
+            counts.misses,
+        ),
+        (
+            "tidemill:experts_brought_total",
+            "Copies of experts that were brought to GPUs to be kept",
+            counts.brought,
+        ),
+        (
+            "tidemill:experts_replaced_total",
+            "Copies that others took the place of",
+            counts.replaced,
+        ),
+    ] {
+        page.counter(name, help, value);
+    }
+}
+
 fn tokens(page: &mut Page, figures: &Figures) {
     let (metrics, drafts) = (&figures.metrics, &figures.drafts);
     for (name, help, value) in [
@@ -277,6 +308,7 @@ impl Page {
         self.model = escaped(model);
         requests(self, figures);
         memory(self, figures);
+        experts(self, figures);
         tokens(self, figures);
         times(self, latencies);
     }
@@ -352,7 +384,14 @@ mod tests {
         latencies.first_token.observe(0.03);
         let mut page = Page::default();
         page.add("a \"b\"", &Figures::default(), &latencies);
-        page.add("c", &Figures::default(), &Latencies::default());
+        let figures = Figures {
+            experts: Some(engine::ExpertCounts {
+                hits: 7,
+                ..engine::ExpertCounts::default()
+            }),
+            ..Figures::default()
+        };
+        page.add("c", &figures, &Latencies::default());
         let text = page.text();
         let heads = text
             .matches("# TYPE vllm:num_requests_running gauge")
@@ -361,6 +400,7 @@ mod tests {
         let model = "model_name=\"a \\\"b\\\"\"";
         for line in [
             format!("vllm:num_requests_running{{{model}}} 0"),
+            "tidemill:expert_hits_total{model_name=\"c\"} 7".to_owned(),
             "# TYPE vllm:time_to_first_token_seconds histogram".to_owned(),
             format!("vllm:time_to_first_token_seconds_bucket{{{model},le=\"0.02\"}} 0"),
             format!("vllm:time_to_first_token_seconds_bucket{{{model},le=\"0.04\"}} 1"),

@@ -2,9 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use engine::Scheduler;
 use engine::scheduler::{MemoryUse, Metrics, RequestStatus};
 use engine::speculate::DraftCounts;
+use engine::{ExpertCounts, Scheduler};
 
 use super::Histogram;
 
@@ -14,6 +14,8 @@ pub(crate) struct Figures {
     pub(crate) metrics: Metrics,
     pub(crate) memory: MemoryUse,
     pub(crate) drafts: DraftCounts,
+    /// Of copies of experts, if GPUs keep any.
+    pub(crate) experts: Option<ExpertCounts>,
     /// Every answer that is not complete.
     pub(crate) answers: Vec<RequestStatus>,
     /// Tokens of a page.
@@ -26,6 +28,7 @@ impl Figures {
             metrics: scheduler.metrics(),
             memory: scheduler.memory(),
             drafts: scheduler.drafts(),
+            experts: scheduler.engine().expert_counts(),
             answers: scheduler.requests(),
             page_tokens: scheduler.engine().page_tokens(),
         }
