@@ -615,6 +615,40 @@ mod tests {
         assert_eq!(from("--cpu-moe --stream-experts 100"), Some(100));
         assert_eq!(from("--cpu-moe --stream-experts off"), None);
         assert_eq!(from("--ngl all"), None, "there are none to copy");
-        assert!(from("--cpu-moe").is_some());
+        assert!(from("--cpu-moe --expert-cache off").is_some());
+    }
+
+    #[test]
+    fn copies_of_experts_get_what_is_left_or_what_is_said() {
+        let shares = |flags: &str, vram: u64| {
+            let (placement, _) = placed(flags, &[vram]).unwrap();
+            let shares = placement.layers.iter().map(|place| place.cached);
+            (shares.collect::<Vec<_>>(), placement.stream_rooms)
+        };
+        assert_eq!(
+            shares("--n-cpu-moe 2", 8 << 30),
+            (vec![1.0, 1.0, 0.0, 0.0], 2)
+        );
+        assert_eq!(
+            shares("--cpu-moe --expert-cache off", 8 << 30),
+            (vec![0.0; 4], 2)
+        );
+        assert_eq!(
+            shares("--cpu-moe --stream-experts off", 8 << 30),
+            (vec![1.0; 4], 0)
+        );
+        assert_eq!(shares("--ngl all", 8 << 30), (vec![0.0; 4], 0));
+        // As much in all as is said, and no more than there is.
+        let opened = crate::embedded::open().unwrap();
+        let anatomy = opened.anatomy().unwrap();
+        let one = anatomy.bytes_in_vram(Block::Layer(0), Piece::Experts);
+        let (some, _) = shares(
+            &format!("--cpu-moe --expert-cache {}k", one / 1024),
+            8 << 30,
+        );
+        let all: f64 = some.iter().sum();
+        assert!((all - 1.0).abs() < 0.01, "{some:?}");
+        let error = placed("--expert-cache much", &[8 << 30]).unwrap_err();
+        assert!(error.contains("auto or off"), "{error}");
     }
 }

@@ -220,12 +220,12 @@ fn check_copies(gpu: &Gpu, opened: &OpenedModel, prompt: &[u32], judged: &[u32])
             .iter_mut()
             .for_each(|place| place.cached = 0.4);
         let mut engine = load(opened, BackendChoice::Gpu(Box::new(choice)), DType::F16);
-        for round in 0..3 {
+        for round in 0..2 {
             let (tokens, _) = answer(&mut engine, prompt, usize::MAX, judged.len());
             assert_eq!(tokens, judged, "round {round} with copies, {stream_from:?}");
         }
         // Other texts use other experts.
-        for shift in [1, 7, 13] {
+        for shift in [1, 13] {
             let other: Vec<u32> = prompt.iter().map(|token| token / 2 + shift).collect();
             answer(&mut engine, &other, 2, judged.len());
         }
