@@ -68,10 +68,14 @@ fn answer(engine: &mut Engine, prompt: &[u32], chunk: usize, len: usize) -> (Vec
     (tokens, logits)
 }
 
+fn host() -> cpu::Cpu {
+    cpu::Cpu::new(Arc::new(cpu::Pool::new(1))).unwrap()
+}
+
 fn on(gpu: &Gpu, placement: Option<Placement>) -> OnGpu {
     OnGpu {
         gpus: vec![gpu.clone()],
-        host: cpu::Cpu::new(Arc::new(cpu::Pool::new(1))).unwrap(),
+        host: host(),
         placement,
         stream_from: None,
         copied_per_step: 0,
@@ -266,12 +270,45 @@ fn repository(path: &str) -> PathBuf {
         .join(path)
 }
 
+fn prompt_of(golden: &Path) -> Vec<u32> {
+    let text = std::fs::read_to_string(golden.join("prompt.json")).unwrap();
+    let ids = text.trim().trim_matches(['[', ']']).split(',');
+    ids.map(|id| id.trim().parse().unwrap()).collect()
+}
+
 fn golden(name: &str) {
     let folder = repository("crates/model/tests/goldens").join(name);
-    let text = std::fs::read_to_string(folder.join("prompt.json")).unwrap();
-    let ids = text.trim().trim_matches(['[', ']']).split(',');
-    let prompt: Vec<u32> = ids.map(|id| id.trim().parse().unwrap()).collect();
-    check(&folder, &prompt, DType::F16, 12);
+    check(&folder, &prompt_of(&folder), DType::F16, 12);
+}
+
+/// Quantised weights and pages, in a file of another program: what rounding activations costs is what it
+/// costs on the CPU.
+fn quantised(name: &str) {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(gpu) = stand_in() else { return };
+    let golden = repository("crates/model/tests/goldens").join(name);
+    let file = repository("crates/engine/tests/foreign").join(format!("{name}-q8_0.gguf"));
+    let (opened, prompt) = (OpenedModel::open(&file).unwrap(), prompt_of(&golden));
+    let of = |choice| answer(&mut load(&opened, choice, DType::Q8_0), &prompt, 7, 4);
+    let (judged, exact) = of(BackendChoice::Reference(Reference::default()));
+    let (_, cpu) = of(BackendChoice::Cpu(host()));
+    let rounding = largest_difference(&exact, &cpu);
+    let choices = [
+        ("all on the GPU", on(&gpu, None)),
+        (
+            "every second layer's experts in RAM",
+            experts_in_ram(&gpu, &opened, 2),
+        ),
+    ];
+    for (what, choice) in choices {
+        let (tokens, logits) = of(BackendChoice::Gpu(Box::new(choice)));
+        let largest = largest_difference(&exact, &logits);
+        println!(
+            "{name} in Q8_0, {what}: largest logit difference {largest:.2}, the CPU's {rounding:.2}"
+        );
+        assert_eq!(tokens, judged, "{name}, {what}");
+        assert!(largest < 1.5 * rounding, "{largest} and {rounding}");
+    }
 }
 
 #[test]
@@ -287,6 +324,12 @@ fn dense_models_answer_as_the_reference() {
 #[test]
 fn qwen3_next_answers_as_the_reference() {
     golden("qwen3_next");
+}
+
+#[test]
+fn quantised_models_answer_as_the_reference() {
+    quantised("dense_text");
+    quantised("qwen3_next");
 }
 
 #[test]
