@@ -1,5 +1,5 @@
 // Gated attention over pages: what goes in, the attention itself for pages and heads that are no case for
-// tensor cores (see attention_tiles.cu), and the joining of splits for both.
+// tensor cores (see attention_tiles.cuh), and the joining of splits for both.
 #include "attention.cuh"
 
 #define ATTENTION_WARPS 4

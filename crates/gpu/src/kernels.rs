@@ -78,10 +78,10 @@ pub const PROGRAMS: &[Program] = &[
         by_format: true,
         kernels: &[
             budget("gate_up_16", 96),
-            budget("gate_up_32", 128),
+            budget("gate_up_32", 120),
             budget("gate_up_64", 168),
             budget("down_16", 96),
-            budget("down_32", 128),
+            budget("down_32", 120),
             budget("down_64", 168),
         ],
     },
@@ -133,16 +133,37 @@ pub const PROGRAMS: &[Program] = &[
         ],
     },
     Program {
-        name: "attention_tiles.cu",
-        source: include_str!("../kernels/attention_tiles.cu"),
+        name: "attention_tiles_f16.cu",
+        source: include_str!("../kernels/attention_tiles_f16.cu"),
         by_format: false,
         kernels: &[
             budget("attention_few_f16", 232),
             budget("attention_many_f16", 255),
+        ],
+    },
+    Program {
+        name: "attention_tiles_bf16.cu",
+        source: include_str!("../kernels/attention_tiles_bf16.cu"),
+        by_format: false,
+        kernels: &[
             budget("attention_few_bf16", 232),
             budget("attention_many_bf16", 255),
+        ],
+    },
+    Program {
+        name: "attention_tiles_q8_0.cu",
+        source: include_str!("../kernels/attention_tiles_q8_0.cu"),
+        by_format: false,
+        kernels: &[
             budget("attention_few_q8_0", 232),
             budget("attention_many_q8_0", 255),
+        ],
+    },
+    Program {
+        name: "attention_tiles_q4_0.cu",
+        source: include_str!("../kernels/attention_tiles_q4_0.cu"),
+        by_format: false,
+        kernels: &[
             budget("attention_few_q4_0", 232),
             budget("attention_many_q4_0", 255),
         ],
@@ -163,6 +184,10 @@ pub const PROGRAMS: &[Program] = &[
 /// What programs include, but for the header that is written from `tensor`'s books.
 const HEADERS: &[(&str, &str)] = &[
     ("attention.cuh", include_str!("../kernels/attention.cuh")),
+    (
+        "attention_tiles.cuh",
+        include_str!("../kernels/attention_tiles.cuh"),
+    ),
     ("batch.cuh", include_str!("../kernels/batch.cuh")),
     ("cache.cuh", include_str!("../kernels/cache.cuh")),
     ("compat.cuh", include_str!("../kernels/compat.cuh")),

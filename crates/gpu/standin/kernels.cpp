@@ -1,6 +1,9 @@
 // All kernels in one library.
 #include "attention.cu"
-#include "attention_tiles.cu"
+#include "attention_tiles_bf16.cu"
+#include "attention_tiles_f16.cu"
+#include "attention_tiles_q4_0.cu"
+#include "attention_tiles_q8_0.cu"
 #include "best.cu"
 #include "delta.cu"
 #include "experts.cu"

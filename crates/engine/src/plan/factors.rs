@@ -73,6 +73,9 @@ pub const GPU_DELTA: f64 = 0.06;
 /// Kernels that a layer launches at most, and those of embedding, last norm and head: counted on the stand-in
 /// for the driver (`docs/gpu.md`).
 pub const LAUNCHES_PER_LAYER: f64 = 11.0;
+/// How many more experts launch where a step has many rows: sorting, three sizes of tiles for gate and up and for
+/// down, and sums, in place of two.
+pub const LAUNCHES_OF_SORTED: f64 = 6.0;
 /// See [`LAUNCHES_PER_LAYER`].
 pub const LAUNCHES_AROUND: f64 = 4.0;
 

@@ -11,7 +11,7 @@ use super::factors::{
     CROSSING_SECONDS, EXPERT_COPIES_SECONDS, F32_OF_INT8, GPU_ATTENTION, GPU_DELTA,
     GPU_EXPERT_ROWS, GPU_F16_OF_INT8, GPU_F32_OF_INT8, GPU_MATRIX_ATTENTION, GPU_MATRIX_MULTIPLIES,
     GPU_MATRIX_UNITS_FROM, GPU_MULTIPLIES, GPU_READS, LAUNCH_SECONDS, LAUNCHES_AROUND,
-    LAUNCHES_PER_LAYER, PCIE_CARRIES, cpu_multiplies, expert_hits,
+    LAUNCHES_OF_SORTED, LAUNCHES_PER_LAYER, PCIE_CARRIES, cpu_multiplies, expert_hits,
 };
 use super::machine::Machine;
 use super::placement::{Device, Placement};
@@ -357,7 +357,12 @@ impl<'a> Clock<'a> {
             let work = self.chosen(experts);
             match (place.rest, place.experts) {
                 (Device::Gpu(gpu), Device::Ram) => self.split(gpu, place.cached, experts),
-                (_, device) => self.spend(device, work),
+                (_, device) => {
+                    self.spend(device, work);
+                    if matches!(device, Device::Gpu(_)) && self.step.rows >= GPU_MATRIX_UNITS_FROM {
+                        self.add(Limit::Launches, LAUNCHES_OF_SORTED * LAUNCH_SECONDS);
+                    }
+                }
             }
         }
     }

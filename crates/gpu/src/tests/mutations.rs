@@ -41,27 +41,27 @@ const FAULTS: [Fault; 25] = [
         |gpu| experts::check(gpu, 3, 40),
     ),
     (
-        "attention_tiles.cu",
+        "attention_tiles.cuh",
         "wait_for_copies<1>();\n        sync_block();",
         "wait_for_copies<1>();",
         |gpu| attention::check(gpu, 2, &[(600, 2)]),
     ),
     // A copy that nobody waits for.
     (
-        "attention_tiles.cu",
+        "attention_tiles.cuh",
         "        wait_for_copies<0>();\n",
         "",
         |gpu| attention::check(gpu, 3, &[(600, 2)]),
     ),
     // A key that is seen too early, and values that are not there but count.
     (
-        "attention_tiles.cu",
+        "attention_tiles.cuh",
         "key < queries[q].end",
         "key <= queries[q].end",
         |gpu| attention::check(gpu, 2, &[(600, 2)]),
     ),
     (
-        "attention_tiles.cu",
+        "attention_tiles.cuh",
         "uint4 zeros = {0, 0, 0, 0}",
         "uint4 zeros = {~0u, 0, 0, 0}",
         |gpu| attention::check(gpu, 2, &[(600, 2)]),
@@ -94,13 +94,13 @@ const FAULTS: [Fault; 25] = [
     ),
     // Off by one.
     (
-        "attention_tiles.cu",
+        "attention_tiles.cuh",
         "first < part.end; first += TILE_KEYS",
         "first + 1 < part.end; first += TILE_KEYS",
         |gpu| attention::check(gpu, 2, &[(608, 1)]),
     ),
     (
-        "attention_tiles.cu",
+        "attention_tiles.cuh",
         "next > queries[q].end",
         "next >= queries[q].end",
         |gpu| attention::check(gpu, 2, &[(0, 300)]),

@@ -14,6 +14,7 @@
 // does not make them smaller or larger on the whole. Scores and sums are f32. Values of bf16 are exact in f16
 // from 2^-14 to 65504 and are bounded beyond. Infinite values, which only broken weights make, would reach rows
 // before them: 0 times infinity is no number.
+#pragma once
 #include "attention.cuh"
 
 // Keys that are in shared memory at once.
@@ -366,11 +367,8 @@ DEVICE void attention_tiles(const AttentionArgs& args) {
     }
 }
 
-// Few queries: a strip to a block, of which there are then more. Many: four, for which keys are read once.
+// The kernels of a type of pages, which a program has for itself, since few are in use. Few queries: a strip to a
+// block, of which there are then more. Many: four, for which keys are read once.
 #define ATTENTION_TILES(type, TYPE)                                                                  \
     KERNEL_OF(128, 2, attention_few_##type, AttentionArgs args) { attention_tiles<TYPE, 1, 4>(args); } \
     KERNEL_OF(256, 1, attention_many_##type, AttentionArgs args) { attention_tiles<TYPE, 4, 2>(args); }
-ATTENTION_TILES(f16, CACHE_F16)
-ATTENTION_TILES(bf16, CACHE_BF16)
-ATTENTION_TILES(q8_0, CACHE_Q8_0)
-ATTENTION_TILES(q4_0, CACHE_Q4_0)
