@@ -2,7 +2,7 @@
 
 use super::anatomy::{Anatomy, Block, Piece};
 use super::error::PlanError;
-use super::factors::GPU_CONTEXT_BYTES;
+use super::factors::{GPU_CONTEXT_BYTES, GPU_POOL_BYTES};
 use super::machine::Machine;
 use super::placement::{Device, Placement};
 use super::wish::Wish;
@@ -29,7 +29,7 @@ pub struct Budget {
     pub keys_values: u64,
     /// Recurrent states.
     pub states: u64,
-    /// Activations and logits; on the GPU that drafts, also its copy of what they read of the head.
+    /// Activations and logits, on GPUs with what their pool may hold beside them; on the GPU that drafts, also its copy of what they read of the head.
     pub buffers: u64,
     /// States of prompts that were read; what is left for them.
     pub prompt_cache: u64,
@@ -152,7 +152,7 @@ pub(super) fn budgets(
     let used = placement.devices();
     gpus.retain(|budget| used.contains(&budget.device));
     for budget in &mut gpus {
-        budget.buffers = buffers;
+        budget.buffers = buffers.saturating_add(GPU_POOL_BYTES);
         if anatomy.config.mtp_layers > 0 && budget.device == placement.mtp {
             add(&mut budget.buffers, anatomy.drafts_head_in_vram());
         }

@@ -103,5 +103,11 @@ pub const EXPERT_COPIES_SECONDS: f64 = 1e-3;
 /// What a GPU's driver takes for a program and its kernels. Assumed.
 pub const GPU_CONTEXT_BYTES: u64 = 450 << 20;
 
+/// What a GPU's pool of activations may hold beyond what a step needs at once: its last region (`MOST_REGION` of
+/// crates/gpu/src/pool.rs), and sums of a context's splits, of which a launch makes as many (`MOST_PARTIAL_BYTES` of
+/// its ops/attention.rs). Counted on the stand-in: 134 MB for steps of 512 rows of the 35B model, for which
+/// [`Budget::buffers`](super::Budget) counted 70 MB.
+pub const GPU_POOL_BYTES: u64 = 128 << 20;
+
 /// RAM that is left to the program itself and to others.
 pub const RAM_RESERVE_BYTES: u64 = 512 << 20;

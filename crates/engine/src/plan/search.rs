@@ -5,7 +5,7 @@ use model::LayerKind;
 use super::anatomy::{Anatomy, Block, Group, Piece};
 use super::budget::{Budget, budgets};
 use super::error::PlanError;
-use super::factors::GPU_CONTEXT_BYTES;
+use super::factors::{GPU_CONTEXT_BYTES, GPU_POOL_BYTES};
 use super::machine::{Host, Machine};
 use super::placement::{Device, LayerPlace, Placement};
 use super::speed::decode;
@@ -328,7 +328,8 @@ struct Rooms {
 
 impl Rooms {
     fn new(anatomy: &Anatomy, machine: &Machine, wish: &Wish) -> Self {
-        let taken = wish.vram_reserve + GPU_CONTEXT_BYTES + anatomy.buffer_bytes(wish);
+        let buffers = anatomy.buffer_bytes(wish) + GPU_POOL_BYTES;
+        let taken = wish.vram_reserve + GPU_CONTEXT_BYTES + buffers;
         let mut order: Vec<usize> = (0..machine.gpus.len()).collect();
         order.sort_by(|&a, &b| {
             let (a, b) = (&machine.gpus[a], &machine.gpus[b]);
