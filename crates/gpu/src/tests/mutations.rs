@@ -130,7 +130,7 @@ const FAULTS: [Fault; 25] = [
     (
         "expert_tiles.cu",
         "smaller(index, tile.count - 1)",
-        "smaller(index, tile.count - 2)",
+        "larger(0, smaller(index, tile.count - 2))",
         |gpu| experts::check(gpu, 3, 40),
     ),
     (
@@ -177,6 +177,8 @@ fn faults_are_noticed() {
         }) else {
             return;
         };
+        // In case it is noticed by a crash.
+        eprintln!("{file}: {to:?} in place of {from:?}");
         let noticed = catch_unwind(AssertUnwindSafe(|| check(&gpu))).is_err();
         assert!(
             noticed,
