@@ -173,7 +173,7 @@ pub const PROGRAMS: &[Program] = &[
         source: include_str!("../kernels/delta.cu"),
         by_format: false,
         kernels: &[
-            budget("causal_conv", 72),
+            budget("causal_conv", 64),
             budget("conv_states", 64),
             budget("delta_rule_32", 128),
             budget("delta_rule_128", 128),
