@@ -2,6 +2,8 @@
 #include "batch.cuh"
 
 #define CONV_THREADS 128
+// That fit a multiprocessor: at most 64 registers a thread.
+#define CONV_BLOCKS 8
 // Rows of a span that a block of the convolution works on.
 #define CONV_TILE 64
 #define MOST_TAPS 8
@@ -45,13 +47,15 @@ DEVICE void conv_update(const ConvArgs& args, const Span& span, float* state, fl
         if (tap < args.taps - 1) state[static_cast<u64>(tap) * args.channels + channel] = next[tap];
     }
     if (!span.hold) return;
+    // No load may pass a store to what may be the same place: unrolled further, it would take registers and no less time.
+#pragma unroll 1
     for (int row = 0; row < span.rows; row++) {
         held[static_cast<u64>(row) * args.channels + channel] = conv_input(args, span, state, held, channel, row);
     }
 }
 
 // Block (x, y, z): a tile of channels, a span, a tile of its rows. A thread a channel.
-KERNEL_OF(CONV_THREADS, 4, causal_conv, ConvArgs args) {
+KERNEL_OF(CONV_THREADS, CONV_BLOCKS, causal_conv, ConvArgs args) {
     int channel = blockIdx.x * CONV_THREADS + threadIdx.x;
     if (channel >= args.channels) return;
     const Span span = args.spans[blockIdx.y];
@@ -67,6 +71,8 @@ KERNEL_OF(CONV_THREADS, 4, causal_conv, ConvArgs args) {
         bool is_seen = tap >= 1 && begin < end;
         window[i] = is_seen ? conv_input(args, span, state, held, channel, begin - taps + tap) : 0.0f;
     }
+    // Twice, for the moves; further would take registers and no less time, as above.
+#pragma unroll 2
     for (int row = begin; row < end; row++) {
         u64 at = static_cast<u64>(span.first_row + row) * args.channels + channel;
 #pragma unroll
@@ -81,7 +87,7 @@ KERNEL_OF(CONV_THREADS, 4, causal_conv, ConvArgs args) {
 }
 
 // Moves states on after a convolution over several tiles, or without one.
-KERNEL_OF(CONV_THREADS, 4, conv_states, ConvArgs args) {
+KERNEL_OF(CONV_THREADS, CONV_BLOCKS, conv_states, ConvArgs args) {
     int channel = blockIdx.x * CONV_THREADS + threadIdx.x;
     if (channel >= args.channels) return;
     const Span span = args.spans[blockIdx.y];
