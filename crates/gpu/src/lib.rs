@@ -20,6 +20,7 @@ mod batch;
 mod copies;
 mod driver;
 mod error;
+mod fillers;
 mod formats_on_device;
 mod gpu;
 mod image_cache;
@@ -28,6 +29,7 @@ mod matrix;
 mod memory;
 mod nvrtc;
 mod ops;
+mod parts;
 mod pool;
 #[cfg(any(test, feature = "standin"))]
 pub mod standin;

@@ -3,11 +3,12 @@
 use formats::DType;
 use tensor::{MlpWeights, OpError, StoredExperts, StoredMatrix};
 
-use crate::args;
-use crate::copies::Copies;
-use crate::driver::Memory;
+use crate::args::{self, KernelArgs};
+use crate::driver::{Handle, Memory};
+use crate::fillers::helpers_for;
 use crate::formats_on_device::{self, Planes};
 use crate::gpu::Gpu;
+use crate::parts::{Coming, Parts};
 
 /// A weight `[rows, cols]`.
 pub struct Matrix {
@@ -42,28 +43,30 @@ pub(crate) struct Layout {
     /// Offsets of the planes after the first, of a quantised type.
     planes: [usize; 3],
     /// Bytes of a row, padded, of a plain type.
-    row_bytes: usize,
+    pub(crate) row_bytes: usize,
     pub(crate) bytes: usize,
 }
 
-/// In which order weights are brought.
-#[derive(Clone, Copy)]
-pub(crate) enum Road<'a> {
-    /// That of all work.
-    InOrder,
-    /// Beside it.
-    Beside(&'a Copies),
+/// Who puts weights into pinned memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// The caller: others have to compute meanwhile.
+    Caller,
+    /// Several, if it is much.
+    Several,
 }
 
 /// Where planes and matrices begin, that all loads are aligned and none shares a line.
 const ALIGNMENT: usize = 256;
-/// Bytes that are brought to the device at a time.
-const STAGE: usize = 32 << 20;
 
 impl Layout {
-    fn new(stored: &StoredMatrix) -> Option<Self> {
+    pub(crate) fn new(stored: &StoredMatrix) -> Option<Self> {
         let (rows, cols) = (stored.rows(), stored.cols());
-        let dtype = formats_on_device::on_device(stored.dtype());
+        let dtype = match stored.scales() {
+            None => formats_on_device::on_device(stored.dtype()),
+            // Kernels know nothing of these.
+            Some(_) => DType::F32,
+        };
         // Kernels count both in i32.
         i32::try_from(rows).and(i32::try_from(cols)).ok()?;
         let mut layout = Self {
@@ -151,7 +154,14 @@ impl Gpu {
     pub(crate) fn matrix(&self, stored: &StoredMatrix) -> Result<Matrix, OpError> {
         let layout = Layout::new(stored).ok_or_else(|| too_large(stored))?;
         let memory = self.pool.allocate(layout.bytes)?;
-        self.bring(Road::InOrder, stored, &layout, (&memory, 0))?;
+        let coming = Coming {
+            stored,
+            layout,
+            to: &memory,
+            offset: 0,
+        };
+        self.bring(&[coming], Threads::Several)?;
+        self.wait_for_copies()?;
         Ok(Matrix { layout, memory })
     }
 
@@ -173,118 +183,63 @@ impl Gpu {
         let count = stored.experts.len();
         let memory = self.pool.allocate(layouts.bytes(count)?)?;
         let experts = layouts.experts(count, memory);
-        for (index, expert) in stored.experts.iter().enumerate() {
-            self.bring_one(Road::InOrder, expert, &experts, index)?;
-        }
+        self.bring_experts(&stored.experts, (&experts, 0), Threads::Several)?;
+        self.wait_for_copies()?;
         Ok(experts)
     }
 
-    /// Brings an expert to its place among others.
-    pub(crate) fn bring_one(
+    /// Brings experts to their places among others, by the caller and so many threads.
+    pub(crate) fn bring_experts(
         &self,
-        road: Road<'_>,
-        stored: &MlpWeights<StoredMatrix>,
-        experts: &Experts,
-        index: usize,
+        stored: &[MlpWeights<StoredMatrix>],
+        (experts, first): (&Experts, usize),
+        threads: Threads,
     ) -> Result<(), OpError> {
-        let first = index * experts.bytes;
-        for (stored, (layout, offset)) in [
-            (&stored.gate, &experts.gate),
-            (&stored.up, &experts.up),
-            (&stored.down, &experts.down),
-        ] {
-            self.bring(road, stored, layout, (&experts.memory, first + offset))?;
+        let mut matrices = Vec::with_capacity(3 * stored.len());
+        for (index, stored) in stored.iter().enumerate() {
+            for (stored, (layout, offset)) in [
+                (&stored.gate, &experts.gate),
+                (&stored.up, &experts.up),
+                (&stored.down, &experts.down),
+            ] {
+                matrices.push(Coming {
+                    stored,
+                    layout: *layout,
+                    to: &experts.memory,
+                    offset: (first + index) * experts.bytes + offset,
+                });
+            }
         }
+        self.bring(&matrices, threads)
+    }
+
+    /// Brings matrices to their places, beside other work.
+    fn bring(&self, matrices: &[Coming<'_>], threads: Threads) -> Result<(), OpError> {
+        let helpers = match threads {
+            Threads::Caller => 0,
+            Threads::Several => helpers_for(matrices.iter().map(Coming::bytes).sum()),
+        };
+        let repack = self.repack_for(matrices)?;
+        // SAFETY: it is that kernel.
+        unsafe { self.copies.bring(Parts::of(matrices), helpers, repack)? };
         Ok(())
     }
 
-    /// Brings a matrix to its place in memory.
-    fn bring(
-        &self,
-        road: Road<'_>,
-        stored: &StoredMatrix,
-        layout: &Layout,
-        (memory, offset): (&Memory, usize),
-    ) -> Result<(), OpError> {
-        self.use_layout(layout);
-        if layout.is_quantised() {
-            return self.bring_blocks(road, stored, layout, (memory, offset));
+    /// What lays out blocks, if there are any, and knows all of their types.
+    pub(crate) fn repack_for(&self, matrices: &[Coming<'_>]) -> Result<Option<Handle>, OpError> {
+        for matrix in matrices {
+            self.use_layout(&matrix.layout);
         }
-        let uploads = match road {
-            Road::InOrder => &self.uploads,
-            Road::Beside(copies) => &copies.uploads,
-        };
-        let is_as_stored = layout.dtype == stored.dtype() && stored.scales().is_none();
-        if is_as_stored && layout.row_bytes == stored.row_bytes() {
-            return Ok(uploads.send(memory, offset, stored.bytes())?);
+        if !matrices.iter().any(|matrix| matrix.layout.is_quantised()) {
+            return Ok(None);
         }
-        // Padded, or of a type for which f32 stands.
-        let mut values = vec![0.0; stored.cols()];
-        let mut padded = Vec::new();
-        let per_stage = (STAGE / layout.row_bytes.max(1)).max(1);
-        for first in (0..stored.rows()).step_by(per_stage) {
-            padded.clear();
-            for row in first..stored.rows().min(first + per_stage) {
-                let start = padded.len();
-                if is_as_stored {
-                    let bytes = &stored.bytes()[row * stored.row_bytes()..][..stored.row_bytes()];
-                    padded.extend_from_slice(bytes);
-                } else {
-                    stored.decode_row(row, &mut values);
-                    padded.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-                }
-                padded.resize(start + layout.row_bytes, 0);
-            }
-            let at = offset + first * layout.row_bytes;
-            uploads.send(memory, at, &padded)?;
-        }
-        Ok(())
+        let function = self.kernels.function("repack", args::Repack::BYTES)?;
+        Ok(Some(function))
     }
 
-    /// Brings blocks, some rows at a time, and has the device lay them out in planes.
-    fn bring_blocks(
-        &self,
-        road: Road<'_>,
-        stored: &StoredMatrix,
-        layout: &Layout,
-        (memory, offset): (&Memory, usize),
-    ) -> Result<(), OpError> {
-        let row_bytes = stored.row_bytes();
-        let most = match road {
-            Road::InOrder => STAGE,
-            Road::Beside(_) => Copies::STAGE,
-        };
-        let per_stage = (most / row_bytes.max(1)).clamp(1, stored.rows().max(1));
-        let stage = match road {
-            Road::InOrder => Some(self.take(per_stage * row_bytes)?),
-            Road::Beside(_) => None,
-        };
-        for first in (0..stored.rows()).step_by(per_stage) {
-            let rows = per_stage.min(stored.rows() - first);
-            let bytes = &stored.bytes()[first * row_bytes..][..rows * row_bytes];
-            let mut args = args::Repack {
-                blocks: 0,
-                to: layout.args(memory, offset),
-                first_row: first as i32,
-                rows: rows as i32,
-            };
-            let blocks = (rows * (layout.cols / 32)).div_ceil(128);
-            match (road, &stage) {
-                (Road::Beside(copies), _) => {
-                    let function = self.kernels.function("repack", size_of::<args::Repack>())?;
-                    // SAFETY: the memory holds the matrix of this layout.
-                    unsafe { copies.repack(function, bytes, blocks as u32, args)? };
-                }
-                (Road::InOrder, Some(stage)) => {
-                    self.send(stage, bytes)?;
-                    args.blocks = stage.address();
-                    // SAFETY: the stage holds these rows' blocks, and the memory the matrix of this layout.
-                    unsafe { self.launch("repack", [blocks, 1, 1], 128, &args)? };
-                }
-                (Road::InOrder, None) => {}
-            }
-        }
-        Ok(())
+    /// Has other work wait for what was brought.
+    fn wait_for_copies(&self) -> Result<(), OpError> {
+        Ok(self.driver.wait_for(&self.copies.mark()?)?)
     }
 
     /// Has kernels know the type of a matrix.

@@ -1,11 +1,12 @@
 //! Bytes on their way to the device.
 //!
 //! The driver does not promise when an asynchronous copy reads plain host memory. So bytes go by way of a
-//! ring of pinned memory, and may change as soon as they were handed over.
+//! ring of pinned memory, and may change as soon as they were handed over. Weights go another road
+//! ([`crate::copies`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::driver::{Driver, Event, Memory, Pinned, Stream};
+use crate::driver::{Driver, Event, Memory, Pinned};
 use crate::error::GpuError;
 
 /// Slots of the ring. A step's uploads are few and small, so they do not wait for each other.
@@ -15,8 +16,6 @@ const SLOT_BYTES: usize = 256 << 10;
 /// A device's ring.
 pub(crate) struct Uploads {
     driver: Arc<Driver>,
-    /// In whose order copies are done, if not that of all work.
-    stream: Option<Arc<Stream>>,
     ring: Mutex<Ring>,
 }
 
@@ -27,15 +26,28 @@ struct Ring {
     oldest: usize,
 }
 
-struct Slot {
-    pinned: Pinned,
-    /// Reached when the device has read the slot.
-    read: Option<Event>,
+/// Pinned memory that the device reads.
+pub(crate) struct Slot {
+    pub(crate) pinned: Pinned,
+    /// Reached when the device has read it.
+    pub(crate) read: Option<Event>,
 }
 
 impl Slot {
+    pub(crate) fn new(driver: &Arc<Driver>, bytes: usize) -> Result<Self, GpuError> {
+        Ok(Self {
+            pinned: driver.pinned(bytes)?,
+            read: None,
+        })
+    }
+
+    /// Whether the device has read it.
+    pub(crate) fn is_read(&self) -> Result<bool, GpuError> {
+        self.read.as_ref().map_or(Ok(true), Event::is_reached)
+    }
+
     /// Waits until the device has read it.
-    fn wait(&mut self) -> Result<(), GpuError> {
+    pub(crate) fn wait(&mut self) -> Result<(), GpuError> {
         self.read.take().map_or(Ok(()), |event| event.wait())
     }
 }
@@ -51,9 +63,7 @@ impl Ring {
     /// A slot that the device has read.
     fn take(&mut self, driver: &Arc<Driver>) -> Result<&mut Slot, GpuError> {
         if self.slots.len() < SLOTS {
-            let pinned = driver.pinned(SLOT_BYTES)?;
-            let slot = Slot { pinned, read: None };
-            self.slots.push(slot);
+            self.slots.push(Slot::new(driver, SLOT_BYTES)?);
             return Ok(self.slots.last_mut().expect("it was just put there"));
         }
         let slot = &mut self.slots[self.oldest];
@@ -67,16 +77,7 @@ impl Uploads {
     pub(crate) fn new(driver: Arc<Driver>) -> Self {
         Self {
             driver,
-            stream: None,
             ring: Mutex::default(),
-        }
-    }
-
-    /// A ring whose copies are beside other work.
-    pub(crate) fn beside(driver: Arc<Driver>, stream: Arc<Stream>) -> Self {
-        Self {
-            stream: Some(stream),
-            ..Self::new(driver)
         }
     }
 
@@ -90,23 +91,13 @@ impl Uploads {
             let at = offset + index * SLOT_BYTES;
             // SAFETY: the slot is neither written nor freed before the event after the copy is reached.
             unsafe {
-                match &self.stream {
-                    None => self.driver.upload(to, at, &slot.pinned, piece.len())?,
-                    Some(stream) => stream.upload(to, at, &slot.pinned, piece.len())?,
-                }
+                self.driver.upload(to, at, &slot.pinned, piece.len())?;
             }
-            let done = match &self.stream {
-                None => Event::record(&self.driver),
-                Some(stream) => stream.mark(),
-            };
-            match done {
+            match Event::record(&self.driver) {
                 Ok(event) => slot.read = Some(event),
                 Err(error) => {
                     // The copy may be on its way all the same.
-                    let _ = match &self.stream {
-                        None => self.driver.synchronise(),
-                        Some(stream) => stream.synchronise(),
-                    };
+                    let _ = self.driver.synchronise();
                     return Err(error);
                 }
             }

@@ -54,6 +54,8 @@ struct Stream {
 };
 
 std::vector<Stream*> streams;
+// Copies to the device and events until one is refused; 0 for none.
+unsigned refusal;
 std::mt19937 coins;
 std::map<void*, size_t> pinned;
 size_t used_bytes;
@@ -93,6 +95,8 @@ void ask(void* to, std::function<void()> work, Event after = nullptr) {
 void finish() {
     for (Stream* stream : streams) run(stream, nullptr);
 }
+
+bool is_refused() { return refusal > 0 && --refusal == 0; }
 
 bool is_pinned(const void* at) {
     auto after = pinned.upper_bound(const_cast<void*>(at));
@@ -177,6 +181,7 @@ Result cuMemHostUnregister(void* memory) { return pinned.erase(memory) ? OK : IN
 
 // Host memory is read when the copy is done, pageable memory too: a driver may be as late.
 Result cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void* stream) {
+    if (is_refused()) return INVALID_VALUE;
     ask(stream, [=] { memcpy(pointer(to), from, bytes); });
     return OK;
 }
@@ -217,6 +222,7 @@ Result cuEventCreate(void** event, unsigned) { *event = new Event(new Mark()); r
 Result cuEventDestroy_v2(void* event) { delete static_cast<Event*>(event); return OK; }
 // Waits for what an event was before keep that.
 Result cuEventRecord(void* event, void* stream) {
+    if (is_refused()) return INVALID_VALUE;
     Event done(new Mark{false, static_cast<Stream*>(stream)});
     *static_cast<Event*>(event) = done;
     ask(stream, [=] { done->is_reached = true; });
@@ -305,6 +311,7 @@ Result cuGraphLaunch(void* ready, void* stream) {
 Result cuGraphExecDestroy(void* ready) { delete static_cast<ReadyGraph*>(ready); return OK; }
 Result cuGraphDestroy(void* graph) { delete static_cast<Graph*>(graph); return OK; }
 
-// Of the stand-in alone: another order of threads.
+// Of the stand-in alone: another order of threads; the copy to the device or event that is refused, from 1.
 void tidemill_standin_seed(unsigned number) { shim::seed(number), coins.seed(number); }
+void tidemill_standin_refuse(unsigned number) { refusal = number; }
 }

@@ -6,7 +6,7 @@ use tensor::{MlpWeights, MoeWeights, OpError, StoredExperts, StoredMatrix};
 use super::experts::Routing;
 use crate::driver::{Event, Memory};
 use crate::gpu::Gpu;
-use crate::matrix::{ExpertLayouts, Experts, Matrix, Road, expert_layouts};
+use crate::matrix::{ExpertLayouts, Experts, Matrix, Threads, expert_layouts};
 use crate::tensor_on_device::Activations;
 
 /// Room for some of a layer's experts.
@@ -72,7 +72,8 @@ impl Gpu {
         *slots.state(slot)? = State::Empty;
         // Work that was asked for may read what the slot had.
         self.copies.after_all()?;
-        self.bring_one(Road::Beside(&self.copies), expert, &slots.experts, slot)?;
+        let expert = std::slice::from_ref(expert);
+        self.bring_experts(expert, (&slots.experts, slot), Threads::Caller)?;
         *slots.state(slot)? = State::Coming(self.copies.mark()?);
         Ok(())
     }
@@ -127,9 +128,7 @@ impl Gpu {
             None => self.pool.allocate(bytes)?,
         };
         let experts = layouts.experts(count, memory);
-        for (index, expert) in stored.experts.iter().enumerate() {
-            self.bring_one(Road::Beside(&self.copies), expert, &experts, index)?;
-        }
+        self.bring_experts(&stored.experts, (&experts, 0), Threads::Several)?;
         room.come = Some(self.copies.mark()?);
         room.experts = Some(experts);
         Ok(())

@@ -3,6 +3,7 @@
 //! `TIDEMILL_TEST_GPU` set, the same on this machine's GPU.
 
 mod attention;
+mod bring;
 mod copies;
 mod delta;
 mod driver;
