@@ -2,19 +2,24 @@
 //! spills, and no more registers than `PROGRAMS` gives each. `cargo xtask gpu` runs it.
 //!
 //! A program that passed is noted under its hash in the folder that `--passed FOLDER` names, and is not
-//! compiled again.
+//! compiled again. The compiler does one thing at a time, whichever thread asks: so each program is compiled
+//! in a process of its own (`--alone PROGRAM ARCHITECTURE`), one for each processor at once.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use tidemill_gpu::{Nvrtc, PROGRAMS, Program};
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
-    let (mut archs, mut passed) = (Vec::new(), None);
+    let (mut archs, mut alone) = (Vec::new(), None);
+    let mut how = How::default();
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--passed" => passed = args.next().map(PathBuf::from),
+            "--passed" => how.passed = args.next().map(PathBuf::from),
+            "--alone" => alone = args.next().zip(args.next()),
             _ => archs.push(arg),
         }
     }
@@ -25,24 +30,64 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut faults = 0;
-    for program in PROGRAMS {
-        for arch in &archs {
-            faults += check(&nvrtc, program, arch, passed.as_ref());
-        }
+    if let Some((name, arch)) = alone {
+        let program = PROGRAMS.iter().find(|program| program.name == name);
+        let faults = program.map(|program| check(&nvrtc, program, &arch, &how));
+        return ExitCode::from(u8::from(faults != Some(0)));
     }
+    let of_archs = |program| archs.iter().map(move |arch| (program, arch));
+    let jobs: Vec<(&Program, &String)> = PROGRAMS.iter().flat_map(of_archs).collect();
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        while let Some((program, arch)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if !passes(program, arch, &how) {
+                say(&format!("FAULT: {} for {arch}", program.name));
+                failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
     let (major, minor) = nvrtc.version();
     let kernels: usize = PROGRAMS.iter().map(|program| program.kernels.len()).sum();
+    let failed = failed.into_inner();
     say(&format!(
-        "{kernels} kernels, {} architectures, NVRTC {major}.{minor}: {faults} faults",
+        "{kernels} kernels, {} architectures, NVRTC {major}.{minor}: {failed} programs with faults",
         archs.len()
     ));
-    ExitCode::from(u8::from(faults > 0))
+    ExitCode::from(u8::from(failed > 0))
+}
+
+/// How programs are compiled.
+#[derive(Default)]
+struct How {
+    /// Where those that passed are noted.
+    passed: Option<PathBuf>,
+}
+
+/// Whether a program has no faults, by a process that says what it found.
+fn passes(program: &Program, arch: &str, how: &How) -> bool {
+    let Ok(this) = std::env::current_exe() else {
+        return false;
+    };
+    let mut command = Command::new(this);
+    command.args(["--alone", program.name, arch]);
+    if let Some(passed) = &how.passed {
+        command.arg("--passed").arg(passed);
+    }
+    let Ok(out) = command.output() else {
+        return false;
+    };
+    say(String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).trim_end());
+    out.status.success()
 }
 
 /// Compiles a program and counts its faults.
-fn check(nvrtc: &Nvrtc, program: &Program, arch: &str, passed: Option<&PathBuf>) -> usize {
-    let options = ["--ptxas-options=-v".to_owned()];
+fn check(nvrtc: &Nvrtc, program: &Program, arch: &str, how: &How) -> usize {
+    let options = vec!["--ptxas-options=-v".to_owned()];
     let budgets = program
         .kernels
         .iter()
@@ -54,7 +99,7 @@ fn check(nvrtc: &Nvrtc, program: &Program, arch: &str, passed: Option<&PathBuf>)
         program.name,
         program.hash(arch, &all)
     );
-    let note = passed.map(|folder| folder.join(name));
+    let note = how.passed.as_ref().map(|folder| folder.join(name));
     if note.as_ref().is_some_and(|note| note.is_file()) {
         return 0;
     }
@@ -138,5 +183,7 @@ fn number_before(line: &str, words: &str) -> u32 {
 
 #[expect(clippy::print_stdout, reason = "the report is the result")]
 fn say(text: &str) {
-    println!("{text}");
+    if !text.is_empty() {
+        println!("{text}");
+    }
 }

@@ -6,6 +6,7 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <pthread.h>
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #if !defined(__x86_64__)
@@ -59,7 +60,7 @@ fibre_swap:
 )");
 #endif
 
-inline void (*fibre_entry)();
+static void (*fibre_entry)();
 
 inline void fibre_main() {
 #if defined(__SANITIZE_ADDRESS__)
@@ -75,6 +76,10 @@ inline void fibre_start(Fibre& fibre, void (*entry)()) {
     if (!fibre.stack) throw std::bad_alloc();
     fibre_entry = entry;
     fibre.bottom = fibre.stack, fibre.size = Fibre::STACK;
+#if defined(__SANITIZE_ADDRESS__)
+    // Whatever ended here did so in functions that never return, whose frames are still marked.
+    __asan_unpoison_memory_region(fibre.stack, Fibre::STACK);
+#endif
 #if defined(__x86_64__)
     void** top = reinterpret_cast<void**>(fibre.stack + Fibre::STACK);
     *--top = nullptr;  // where a return address would be, so that the stack is aligned as after a call

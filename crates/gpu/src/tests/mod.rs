@@ -17,6 +17,7 @@ mod sanitized;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use proptest::test_runner::{Config, RngSeed};
 pub(crate) use tensor::testing::{Random, assert_close, assert_same, batch};
@@ -80,15 +81,12 @@ static ONE: Mutex<()> = Mutex::new(());
 /// The stand-in, or `None` with a word about it.
 pub(crate) fn gpu() -> Option<Alone> {
     let overruns = std::env::var_os(sanitized::OVERRUN).map(|_| sanitized::OVERRUNS);
-    gpu_of(&Build {
+    let build = Build {
         sanitized: std::env::var_os(SANITIZED).is_some(),
         mutations: overruns.into_iter().collect(),
-    })
-}
-
-pub(crate) fn gpu_of(build: &Build) -> Option<Alone> {
+    };
     let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    if is_real() && build.mutations.is_empty() {
+    if is_real() {
         let options = Options {
             tensors_apart: are_apart(),
             ..Options::default()
@@ -96,7 +94,7 @@ pub(crate) fn gpu_of(build: &Build) -> Option<Alone> {
         let gpu = Gpu::open(options).expect("this machine has a GPU");
         return Some(Alone { gpu, _one: one });
     }
-    let Some(options) = standin::options(&build_folder(), build).expect("the stand-in compiles")
+    let Some(options) = standin::options(&build_folder(), &build).expect("the stand-in compiles")
     else {
         eprintln!("SKIPPED: no g++ to build the stand-in GPU with; kernels were not tested");
         return None;
@@ -118,6 +116,18 @@ pub(crate) fn standin_options() -> Option<Options> {
         ..Build::default()
     };
     standin::options(&build_folder(), &build).expect("the stand-in compiles")
+}
+
+/// Runs the same on a thread for each processor: what each came to.
+pub(crate) fn on_all_processors<T: Send>(work: impl Fn() -> T + Sync) -> Vec<T> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let started: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
+        let ended = started.into_iter().map(|thread| thread.join());
+        ended
+            .map(|result| result.expect("its work is done"))
+            .collect()
+    })
 }
 
 /// Brings a tensor to a device, runs, and brings what came of it back.
