@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use tensor::{Accelerator, Host, OpError, StoredExperts};
+use tensor::{Accelerator, Host, HostRouting, OpError, StoredExperts, Tensor};
 
 use crate::activations::Activations;
 use crate::expert_cache::{ExpertCache, Split, lock};
 use crate::hybrid::Hybrid;
 use crate::ops::Moe;
 use crate::weights::{HostExperts, mlp, moe};
+
+/// What is left to the host: activations, and which of its experts are chosen.
+type Left<'x> = (&'x Tensor, HostRouting);
 
 impl<A: Accelerator, H: Host> Hybrid<A, H> {
     pub(crate) fn experts_for_host(
@@ -74,18 +77,40 @@ impl<A: Accelerator, H: Host> Hybrid<A, H> {
         experts: &HostExperts<A, H>,
         weights: &Moe<'_, A, H>,
     ) -> Result<Activations<A>, OpError> {
-        let accelerator = self.accelerator(number)?;
-        let Some(cache) = &experts.cache else {
-            // What the host waits for is asked for before the accelerator gets more to do.
-            let inputs = self.there(x)?;
-            let chosen = accelerator.download_routing(routing)?;
-            let shared = self.shared_expert(x, number, weights)?;
-            let routing = self.host.take_routing(chosen)?;
-            let routed = self
-                .host
-                .routed_experts(inputs, &routing, &experts.experts)?;
-            return self.sum_of_both(number, shared, Some(routed));
+        let (here, left) = match &experts.cache {
+            None => {
+                // What the host waits for is asked for before the accelerator gets more to do.
+                let inputs = self.there(x)?;
+                let chosen = self.accelerator(number)?.download_routing(routing)?;
+                (
+                    self.shared_expert(x, number, weights)?,
+                    Some((inputs, chosen)),
+                )
+            }
+            Some(cache) => {
+                self.experts_of_copies(x, (number, routing), (experts.layer, cache), weights)?
+            }
         };
+        let routed = match left {
+            None => None,
+            Some((inputs, chosen)) => {
+                let routing = self.host.take_routing(chosen)?;
+                let experts = &experts.experts;
+                Some(self.host.routed_experts(inputs, &routing, experts)?)
+            }
+        };
+        self.sum_of_both(number, here, routed)
+    }
+
+    /// The accelerator's half where it has copies: what it was asked for, and what is left to the host.
+    fn experts_of_copies<'x>(
+        &self,
+        x: &'x Activations<A>,
+        (number, routing): (usize, &A::Routing),
+        (layer, cache): (usize, &Arc<ExpertCache<A>>),
+        weights: &Moe<'_, A, H>,
+    ) -> Result<(Option<A::Tensor>, Option<Left<'x>>), OpError> {
+        let accelerator = self.accelerator(number)?;
         let mut copies = lock(self.of(&self.shared.copies, number)?);
         // The accelerator is busy with what comes before this layer's experts.
         copies.begin(accelerator)?;
@@ -104,19 +129,8 @@ impl<A: Accelerator, H: Host> Hybrid<A, H> {
             self.shared_expert(x, number, weights)?
         };
         let uses = &self.shared.uses;
-        cache.decide(&mut state, &split, experts.layer, &mut copies, uses);
-        drop((state, copies));
-        let routed = match inputs {
-            Some(inputs) => {
-                let routing = self.host.take_routing(split.misses)?;
-                Some(
-                    self.host
-                        .routed_experts(inputs, &routing, &experts.experts)?,
-                )
-            }
-            None => None,
-        };
-        self.sum_of_both(number, here, routed)
+        cache.decide(&mut state, &split, layer, &mut copies, uses);
+        Ok((here, inputs.map(|inputs| (inputs, split.misses))))
     }
 
     fn shared_expert(
@@ -140,7 +154,7 @@ impl<A: Accelerator, H: Host> Hybrid<A, H> {
         &self,
         number: usize,
         here: Option<A::Tensor>,
-        there: Option<tensor::Tensor>,
+        there: Option<Tensor>,
     ) -> Result<Activations<A>, OpError> {
         match (here, there) {
             (Some(mut sum), Some(routed)) => {
