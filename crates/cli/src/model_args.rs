@@ -42,11 +42,11 @@ pub(crate) struct ModelArgs {
 /// How a model's files come into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 pub(crate) struct LoadArgs {
-    /// Keep the model from being swapped out or dropped from memory.
+    /// Keep the model, or what of it is not on a GPU, from being swapped out or dropped from memory.
     #[arg(long)]
     mlock: bool,
-    /// Read the model into memory of its own instead of sharing the system's copy of the file:
-    /// slower to start and as much memory again, but no file is needed afterwards.
+    /// Read the model, or what of it is not on a GPU, into memory of its own instead of sharing the system's
+    /// copy of the file: slower to start and as much memory again, but no file is needed afterwards.
     #[arg(long)]
     no_mmap: bool,
     /// Use weights as the file has them. Otherwise they are copied into the order in which this
@@ -224,8 +224,7 @@ impl Device {
             }
             Kind::Cpu(cpu, pool) => {
                 self.load.fit.check(opened, settings, steps)?;
-                let used = opened.file_bytes();
-                opened.bring_into_memory(self.load.options(), pool, used)?;
+                opened.bring_into_memory(self.load.options(), pool, None)?;
                 BackendChoice::Cpu(cpu.clone())
             }
             Kind::Gpu(gpus, cpu, pool) => {
@@ -233,12 +232,9 @@ impl Device {
                 let choice =
                     self.placement
                         .place(devices, opened, (settings, steps), self.load.fit)?;
-                let used = match &choice.placement {
-                    Some(placement) => opened.anatomy()?.bytes_in_ram(placement),
-                    None => 0,
-                };
-                if used > 0 {
-                    opened.bring_into_memory(self.load.options(), pool, used)?;
+                let placement = choice.placement.as_ref();
+                if placement.is_some() {
+                    opened.bring_into_memory(self.load.options(), pool, placement)?;
                 }
                 BackendChoice::Gpu(Box::new(choice))
             }

@@ -10,7 +10,7 @@ use formats::gguf::{GgufError, GgufFile};
 use formats::hf::{HfConfig, HfError};
 use formats::residence::{available_memory, displaces_cached_files, fits_copy_of};
 use formats::safetensors::{Checkpoint, CheckpointError};
-use formats::{LoadOptions, ResidenceError, SharedBytes};
+use formats::{LoadOptions, ResidenceError, SharedBytes, TensorInfo};
 use hybrid::Place;
 use model::bind::{self, BindError};
 use model::weights::Part;
@@ -21,7 +21,7 @@ use text::{ChatTemplate, TemplateError, Tokenizer, TokenizerError, Vocabulary};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::on_gpu::OnGpu;
-use crate::plan::{Anatomy, PlanError};
+use crate::plan::{Anatomy, Device, Placement, PlanError, place_of};
 use crate::runner::OpsRunner;
 use crate::settings::EngineSettings;
 
@@ -237,11 +237,15 @@ impl OpenedModel {
 
     /// What its tensors are called.
     pub fn tensor_names(&self) -> Vec<&str> {
-        let tensors = match &self.source {
+        let tensors = self.tensors().iter();
+        tensors.map(|tensor| tensor.name.as_str()).collect()
+    }
+
+    fn tensors(&self) -> &[TensorInfo] {
+        match &self.source {
             Source::Gguf(file) => file.tensors(),
             Source::Hf { checkpoint, .. } => checkpoint.tensors(),
-        };
-        tensors.iter().map(|tensor| tensor.name.as_str()).collect()
+        }
     }
 
     /// The model taken apart, for planning.
@@ -249,11 +253,7 @@ impl OpenedModel {
     /// # Errors
     /// If a tensor is of an unknown type, or a layer has none.
     pub fn anatomy(&self) -> Result<Anatomy, PlanError> {
-        let tensors = match &self.source {
-            Source::Gguf(file) => file.tensors(),
-            Source::Hf { checkpoint, .. } => checkpoint.tensors(),
-        };
-        Anatomy::from_table(self.config.clone(), tensors)
+        Anatomy::from_table(self.config.clone(), self.tensors())
     }
 
     /// Tells this model from others: a hash of its sizes, of the list of its tensors, and of samples
@@ -322,12 +322,12 @@ impl OpenedModel {
         })
     }
 
-    /// Brings the weights into memory, to be called before [`OpenedModel::load`]: without it they
-    /// are read from the file as they are first used.
+    /// Brings weights into memory, to be called before [`OpenedModel::load`]: without it they
+    /// are read from the file as they are first used. Of those that a placement has on GPUs nothing is kept
+    /// in RAM.
     ///
     /// A backend that reads weights faster in another order gets copies of them, where there is
-    /// memory for it, made by a thread while the model answers already: `used` bytes, those of the
-    /// weights that it computes with.
+    /// memory for it, made by a thread while the model answers already.
     ///
     /// # Errors
     /// If a file cannot be read, memory is short, or locking is not allowed.
@@ -335,12 +335,32 @@ impl OpenedModel {
         &mut self,
         options: LoadOptions,
         pool: &cpu::Pool,
-        used: u64,
+        placement: Option<&Placement>,
     ) -> Result<(), OpenError> {
         let run = |tasks: usize, task: &(dyn Fn(usize) + Sync)| pool.run(tasks, task);
+        let config = &self.config;
+        let is_in_ram = |name: &str| {
+            let Some(placement) = placement else {
+                return true;
+            };
+            let place = place_of(name, config);
+            place.is_some_and(|(block, piece)| placement.of_piece(block, piece) == Device::Ram)
+        };
+        let used = match placement {
+            None => self.file_bytes(),
+            Some(_) => {
+                let in_ram = self.tensors().iter().filter(|info| is_in_ram(&info.name));
+                in_ram.filter_map(|info| info.byte_len).sum()
+            }
+        };
+        if used == 0 {
+            return Ok(());
+        }
         match &mut self.source {
-            Source::Gguf(file) => file.bring_into_memory(options, &run)?,
-            Source::Hf { checkpoint, .. } => checkpoint.bring_into_memory(options, &run)?,
+            Source::Gguf(file) => file.bring_into_memory(options, &run, &is_in_ram)?,
+            Source::Hf { checkpoint, .. } => {
+                checkpoint.bring_into_memory(options, &run, &is_in_ram)?;
+            }
         }
         let fits = options.repack && fits_copy_of(used);
         self.copies = fits.then_some(cpu::CopySettings {

@@ -143,14 +143,24 @@ impl SharedBytes {
         Arc::ptr_eq(&self.owner, &other.owner)
     }
 
-    /// Keeps the whole owner of these bytes in memory as long as it lives.
+    /// Keeps these bytes in memory as long as their owner lives; of a buffer of our own, all of it.
     ///
     /// # Errors
     /// Whatever the system says: mostly that more would be locked than is allowed.
     pub fn lock(&self) -> io::Result<()> {
         #[cfg(unix)]
         match &*self.owner {
-            Owner::File(map, _) => map.lock()?,
+            Owner::File(map, _) => {
+                /// Pages are no larger where files are mapped.
+                const PAGE: usize = 64 << 10;
+                let first = self.range.start - self.range.start % PAGE;
+                let pages = &map[first..self.range.end];
+                #[expect(unsafe_code, reason = "a call that takes an address")]
+                // SAFETY: the map has these bytes; locking them changes none.
+                unsafe {
+                    rustix::mm::mlock(pages.as_ptr().cast_mut().cast(), pages.len())?;
+                }
+            }
             Owner::Memory(LargeBuffer { map: Some(map), .. }) => map.lock()?,
             _ => {}
         }

@@ -66,4 +66,11 @@ impl TensorInfo {
     pub fn end(&self) -> u64 {
         self.offset.saturating_add(self.byte_len.unwrap_or(0))
     }
+
+    /// Its bytes in its file, if they are known and can be counted here.
+    pub(crate) fn range(&self) -> Option<std::ops::Range<usize>> {
+        let start = usize::try_from(self.offset).ok()?;
+        let end = start.checked_add(usize::try_from(self.byte_len?).ok()?)?;
+        Some(start..end)
+    }
 }

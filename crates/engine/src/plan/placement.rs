@@ -74,7 +74,12 @@ impl Placement {
 
     /// The one place of a group.
     pub fn of(&self, group: &Group) -> Device {
-        match (group.block, group.piece) {
+        self.of_piece(group.block, group.piece)
+    }
+
+    /// The one place of a piece of the model.
+    pub fn of_piece(&self, block: Block, piece: Piece) -> Device {
+        match (block, piece) {
             (_, Piece::Unused) => self.unused,
             (Block::Layer(layer), piece) => match (self.layers.get(layer), piece) {
                 (Some(place), Piece::Experts) => place.experts,

@@ -8,7 +8,7 @@ use super::error::{GgufError, Problem};
 use super::metadata::Metadata;
 use super::scan::{Scan, scan};
 use super::split::SplitName;
-use crate::residence::{self, LoadOptions, ResidenceError, RunTasks};
+use crate::residence::{LoadOptions, ModelFile, ResidenceError, RunTasks};
 use crate::tensor_info::TensorInfo;
 use crate::{DType, SharedBytes, StoredTensor};
 
@@ -29,22 +29,7 @@ pub struct GgufFile {
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
     index: HashMap<String, usize>,
-    parts: Vec<Part>,
-}
-
-#[derive(Debug)]
-struct Part {
-    path: PathBuf,
-    /// Empty if the part is missing.
-    bytes: SharedBytes,
-}
-
-impl Part {
-    fn open(path: &Path) -> Result<Self, Problem> {
-        let bytes = SharedBytes::map_file(path).map_err(Problem::Io)?;
-        let path = path.to_owned();
-        Ok(Self { path, bytes })
-    }
+    parts: Vec<ModelFile>,
 }
 
 /// What could be read of a model, with everything that is wrong with it.
@@ -132,8 +117,8 @@ impl GgufFile {
         })
     }
 
-    /// Brings the bytes of all parts into memory, for computing with them. Tensors asked for
-    /// afterwards lie where the options say.
+    /// Brings tensors, by their names, into memory, for computing with them. Those that are asked for
+    /// afterwards lie where the options say; all others are read from the file as they are used.
     ///
     /// # Errors
     /// If a file cannot be read, memory is short, or locking is not allowed.
@@ -141,11 +126,14 @@ impl GgufFile {
         &mut self,
         options: LoadOptions,
         run: &RunTasks<'_>,
+        is_wanted: &dyn Fn(&str) -> bool,
     ) -> Result<(), ResidenceError> {
-        let mut parts = self.parts.iter_mut();
-        parts.try_for_each(|part| {
-            residence::bring_into_memory(&part.path, &mut part.bytes, options, run)
-        })
+        for (number, part) in self.parts.iter_mut().enumerate() {
+            let tensors = self.tensors.iter();
+            let wanted = tensors.filter(|info| info.part == number && is_wanted(&info.name));
+            part.bring_into_memory(wanted, options, run)?;
+        }
+        Ok(())
     }
 
     /// The files this model consists of.
@@ -169,9 +157,7 @@ impl GgufFile {
     }
 
     fn bytes_of(&self, info: &TensorInfo) -> Option<SharedBytes> {
-        let start = usize::try_from(info.offset).ok()?;
-        let end = start.checked_add(usize::try_from(info.byte_len?).ok()?)?;
-        self.parts[info.part].bytes.slice(start..end)
+        self.parts[info.part].bytes_of(info)
     }
 
     fn error(&self, part: usize, problem: Problem) -> GgufError {
@@ -204,13 +190,13 @@ fn read_bytes(name: &str, bytes: SharedBytes) -> Examination {
     let path = PathBuf::from(name);
     let scanned = scan(&bytes, &path);
     let mut examination = Examination::default();
-    examination.add_part(Part { path, bytes }, scanned);
+    examination.add_part(ModelFile::new(path, bytes), scanned);
     examination
 }
 
 /// Opens the file, and the other parts when it is one of several.
 fn read_parts(path: &Path) -> Examination {
-    let given = match Part::open(path) {
+    let given = match ModelFile::open(path).map_err(Problem::Io) {
         Ok(given) => given,
         Err(problem) => return Examination::of_problem(GgufError::new(path, problem)),
     };
@@ -239,7 +225,7 @@ fn read_parts(path: &Path) -> Examination {
 fn read_split(
     name: &SplitName,
     expected_tensors: Option<u64>,
-    given: Part,
+    given: ModelFile,
     scanned: Scan,
 ) -> Examination {
     let mut examination = Examination::default();
@@ -253,7 +239,7 @@ fn read_split(
             continue;
         }
         let path = name.path_of(number);
-        let problem = match Part::open(&path) {
+        let problem = match ModelFile::open(&path).map_err(Problem::Io) {
             Ok(part) => {
                 let scanned = scan(&part.bytes, &path);
                 examination.add_part(part, scanned);
@@ -269,10 +255,10 @@ fn read_split(
         };
         is_complete = false;
         examination.problems.push(GgufError::new(&path, problem));
-        examination.model.parts.push(Part {
-            path,
-            bytes: SharedBytes::from_vec(Vec::new()),
-        });
+        examination
+            .model
+            .parts
+            .push(ModelFile::new(path, SharedBytes::from_vec(Vec::new())));
     }
     let found = examination.model.tensors.len();
     if let Some(expected) = expected_tensors
@@ -295,7 +281,7 @@ impl Examination {
     }
 
     /// Adds the next part and what was found in it.
-    fn add_part(&mut self, part: Part, scanned: Scan) {
+    fn add_part(&mut self, part: ModelFile, scanned: Scan) {
         let number = self.model.parts.len();
         let problems = scanned.problems.into_iter();
         self.problems

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::error::{CheckpointError, Problem};
 use super::locate::locate;
 use super::shard::{Shard, map, scan};
-use crate::residence::{self, LoadOptions, ResidenceError, RunTasks};
+use crate::residence::{LoadOptions, ModelFile, ResidenceError, RunTasks};
 use crate::tensor_info::{TensorInfo, TensorType};
 use crate::{DType, SharedBytes, StoredTensor};
 
@@ -27,7 +27,7 @@ pub struct Checkpoint {
     path: PathBuf,
     tensors: Vec<TensorInfo>,
     index: HashMap<String, usize>,
-    files: Vec<(PathBuf, SharedBytes)>,
+    files: Vec<ModelFile>,
     metadata: Vec<(String, String)>,
 }
 
@@ -94,19 +94,15 @@ impl Checkpoint {
             CheckpointError::new(&self.path, Problem::NoSuchTensor { name })
         })?;
         let dtype = self.usable(info)?;
-        let (path, file) = &self.files[info.part];
-        let range = usize::try_from(info.offset)
-            .ok()
-            .zip(usize::try_from(info.end()).ok());
-        let bytes = range.and_then(|(start, end)| file.slice(start..end));
-        let bytes = bytes.ok_or_else(|| {
+        let file = &self.files[info.part];
+        let bytes = file.bytes_of(info).ok_or_else(|| {
             let problem = Problem::TensorCut {
                 name: info.name.clone(),
                 start: info.offset,
                 end: info.end(),
-                length: file.len() as u64,
+                length: file.bytes.len() as u64,
             };
-            CheckpointError::new(path, problem)
+            CheckpointError::new(&file.path, problem)
         })?;
         Ok(StoredTensor {
             name: info.name.clone(),
@@ -116,8 +112,8 @@ impl Checkpoint {
         })
     }
 
-    /// Brings the bytes of all files into memory, for computing with them. Tensors asked for
-    /// afterwards lie where the options say.
+    /// Brings tensors, by their names, into memory, for computing with them. Those that are asked for
+    /// afterwards lie where the options say; all others are read from the files as they are used.
     ///
     /// # Errors
     /// If a file cannot be read, memory is short, or locking is not allowed.
@@ -125,19 +121,24 @@ impl Checkpoint {
         &mut self,
         options: LoadOptions,
         run: &RunTasks<'_>,
+        is_wanted: &dyn Fn(&str) -> bool,
     ) -> Result<(), ResidenceError> {
-        let mut files = self.files.iter_mut();
-        files.try_for_each(|(path, bytes)| residence::bring_into_memory(path, bytes, options, run))
+        for (number, file) in self.files.iter_mut().enumerate() {
+            let tensors = self.tensors.iter();
+            let wanted = tensors.filter(|info| info.part == number && is_wanted(&info.name));
+            file.bring_into_memory(wanted, options, run)?;
+        }
+        Ok(())
     }
 
     /// The files this checkpoint consists of.
     pub fn file_paths(&self) -> impl ExactSizeIterator<Item = &Path> {
-        self.files.iter().map(|(path, _)| path.as_path())
+        self.files.iter().map(|file| file.path.as_path())
     }
 
     /// The size of all files together.
     pub fn file_bytes(&self) -> u64 {
-        self.files.iter().map(|(_, bytes)| bytes.len() as u64).sum()
+        self.files.iter().map(|file| file.bytes.len() as u64).sum()
     }
 
     /// The text pairs of the first file's `__metadata__`, sorted.
@@ -153,7 +154,7 @@ impl Checkpoint {
         };
         let name = info.name.clone();
         let problem = Problem::UnsupportedType { name, dtype };
-        Err(CheckpointError::new(&self.files[info.part].0, problem))
+        Err(CheckpointError::new(&self.files[info.part].path, problem))
     }
 }
 
@@ -242,7 +243,7 @@ impl Examination {
                 self.problems.push(CheckpointError::new(&path, problem));
             }
         }
-        self.checkpoint.files.push((path, bytes));
+        self.checkpoint.files.push(ModelFile::new(path, bytes));
     }
 
     fn with_unusable_tensors(mut self) -> Self {
