@@ -159,7 +159,7 @@ impl Lanes {
                     return Ok(Some(slot));
                 }
                 // The system may not pin as much: those that there are do.
-                Err(error) if self.slots == 0 => return Err(error),
+                Err(error) if wait && self.read.is_empty() => return Err(error),
                 Err(_) => {}
             }
         }

@@ -160,6 +160,7 @@ impl Gpu {
             to: &memory,
             offset: 0,
         };
+        stored.will_need();
         self.bring(&[coming], Threads::Several)?;
         self.wait_for_copies()?;
         Ok(Matrix { layout, memory })
@@ -183,6 +184,11 @@ impl Gpu {
         let count = stored.experts.len();
         let memory = self.pool.allocate(layouts.bytes(count)?)?;
         let experts = layouts.experts(count, memory);
+        for MlpWeights { gate, up, down } in &stored.experts {
+            [gate, up, down]
+                .into_iter()
+                .for_each(StoredMatrix::will_need);
+        }
         self.bring_experts(&stored.experts, (&experts, 0), Threads::Several)?;
         self.wait_for_copies()?;
         Ok(experts)

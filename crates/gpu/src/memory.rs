@@ -68,7 +68,7 @@ impl PagesAndStates {
             layout.page_tokens,
         ])?;
         let page = product(&[rows, strides.0 + strides.1])?;
-        // Loading weights left its stages there, which no step uses.
+        // What steps with other memory left there would be in the way.
         gpu.pool.clear();
         let pages = gpu.pool.allocate(product(&[page, layout.pages])?)?;
         let state = product(&[layout.states, layout.state_bytes()])?;

@@ -14,6 +14,7 @@ mod mutations;
 mod norm;
 mod rows;
 mod sanitized;
+mod scaled;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
