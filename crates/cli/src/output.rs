@@ -1,6 +1,8 @@
 //! Results go to stdout, everything else to stderr.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -37,6 +39,31 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 /// Tells the user something that is no result. A closed stderr is nobody's problem.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// What was told last of each thing.
+static TOLD: Mutex<BTreeMap<String, Vec<String>>> = Mutex::new(BTreeMap::new());
+
+/// Tells the user what is to be known of something, such as a model, unless it is what was told last of it.
+pub(crate) fn notes_of(what: &str, notes: Vec<String>) {
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    for note in news(&mut told, what, notes) {
+        self::note(note);
+    }
+}
+
+/// What of it is to be told: all, or nothing.
+fn news<'t>(
+    told: &'t mut BTreeMap<String, Vec<String>>,
+    what: &str,
+    notes: Vec<String>,
+) -> &'t [String] {
+    if told.get(what) == Some(&notes) {
+        return &[];
+    }
+    let told = told.entry(what.to_owned()).or_default();
+    *told = notes;
+    told
 }
 
 /// Whether to colour what goes to a stream.
@@ -79,6 +106,21 @@ pub(crate) fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn notes_are_told_again_when_they_are_others() {
+        let mut told = BTreeMap::new();
+        let mut tell = |what: &str, notes: &[&str]| {
+            let notes = notes.iter().map(|note| (*note).to_owned()).collect();
+            news(&mut told, what, notes).to_vec()
+        };
+        assert_eq!(tell("a", &["one", "two"]), ["one", "two"]);
+        assert_eq!(tell("a", &["one", "two"]).len(), 0);
+        assert_eq!(tell("b", &["one", "two"]), ["one", "two"]);
+        assert_eq!(tell("a", &["one", "three"]), ["one", "three"]);
+        assert_eq!(tell("a", &[]).len(), 0);
+        assert_eq!(tell("a", &["one"]), ["one"]);
+    }
 
     #[test]
     fn byte_counts_have_fitting_units() {

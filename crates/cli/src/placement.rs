@@ -40,7 +40,8 @@ pub(crate) struct PlacementArgs {
     #[arg(long, value_name = "REGEX=PLACE", alias = "ot", value_delimiter = ',', value_parser = rule)]
     override_tensor: Vec<Rule>,
     /// With --backend gpu: tokens of a step from which on experts in RAM are copied to the GPU instead of
-    /// computed by the CPU; `auto` by what is planned, `off` for never.
+    /// computed by the CPU, with room on the GPU for those of two layers, or of one; `auto` by what is planned,
+    /// which has no such room where the CPU is faster, `off` for never.
     #[arg(long, value_name = "N", default_value = "auto", value_parser = rows)]
     stream_experts: Rows,
     /// With --backend gpu: each one's memory for copies of often used experts that are in RAM, in MiB or with a
@@ -166,9 +167,10 @@ impl PlacementArgs {
             ("--tensor-split", !self.tensor_split.is_empty()),
         ];
         for (name, _) in given.iter().filter(|(_, is_given)| *is_given) {
-            output::note(&format!(
+            let note = format!(
                 "note: {name}: models are computed by the CPU unless --backend gpu says otherwise; ignored"
-            ));
+            );
+            output::notes_of(name, vec![note]);
         }
     }
 
@@ -185,13 +187,21 @@ impl PlacementArgs {
         fit: FitArgs,
     ) -> anyhow::Result<OnGpu> {
         let machine = machine_with(&gpus, host.threads())?;
-        let (placement, stream_from) = self.find(&machine, opened, wanted, fit)?;
-        let copied_per_step = copied_per_step(&machine, &placement);
-        if placement.layers_on_gpus() == 0 {
-            output::note(
-                "note: every layer is in RAM, so that GPUs have little to do; --backend cpu needs none",
+        let mut notes = Vec::new();
+        let found = self.find(&machine, opened, wanted, fit, &mut notes);
+        if found
+            .as_ref()
+            .is_ok_and(|(placement, _)| placement.layers_on_gpus() == 0)
+        {
+            notes.push(
+                "note: every layer is in RAM, so that GPUs have little to do; --backend cpu needs none"
+                    .to_owned(),
             );
         }
+        // A server loads a model again and again.
+        output::notes_of(&opened.path.display().to_string(), notes);
+        let (placement, stream_from) = found?;
+        let copied_per_step = copied_per_step(&machine, &placement);
         tracing::info!(
             "{} of {} layers on GPUs, {} of them without their experts; experts are copied there from {} \
              tokens on, {} layers at a time, and {:.0} % of them are kept there",
@@ -217,12 +227,14 @@ impl PlacementArgs {
     }
 
     /// The same for any machine with GPUs, and from how many rows of a step on experts are copied to them.
+    /// What the user is to know is added to `notes`.
     fn find(
         &self,
         machine: &Machine,
         opened: &OpenedModel,
         (settings, steps): (&EngineSettings, Steps),
         fit: FitArgs,
+        notes: &mut Vec<String>,
     ) -> anyhow::Result<(Placement, Option<usize>)> {
         let anatomy = opened
             .anatomy()
@@ -234,9 +246,10 @@ impl PlacementArgs {
                 Rows::Never => 0,
                 Rows::Auto | Rows::From(_) => 2,
             },
+            stream_if_faster: self.stream_experts == Rows::Auto,
             ..fit.wish(settings, steps)
         };
-        let asked = self.asked(opened, &anatomy, machine)?;
+        let asked = self.asked(opened, &anatomy, machine, notes)?;
         let fitting = |anatomy: &Anatomy, wish: &Wish| match &asked {
             Some(placement) => check_with_copies(anatomy, machine, wish, placement.clone()),
             None => plan(anatomy, machine, wish),
@@ -259,6 +272,13 @@ impl PlacementArgs {
                 let mut advice = advise(&anatomy, &wish, &[], |anatomy, wish| {
                     fitting(anatomy, wish).is_ok()
                 });
+                let without_rooms = Wish {
+                    stream_rooms: 0,
+                    ..wish.clone()
+                };
+                if wish.stream_rooms > 0 && fitting(&anatomy, &without_rooms).is_ok() {
+                    advice.instead.push("--stream-experts off".to_owned());
+                }
                 if asked.is_some() {
                     let instead = "-ngl auto without other places, which takes what fits";
                     advice.instead.push(instead.to_owned());
@@ -278,7 +298,15 @@ impl PlacementArgs {
         };
         let stream_from = match self.stream_experts {
             Rows::Never => None,
-            Rows::From(rows) => Some(rows),
+            Rows::From(rows) if placement.stream_rooms > 0 => Some(rows),
+            Rows::From(rows) => {
+                let why = match placement.layers_with_experts_in_ram() {
+                    0 => "no layer on a GPU has its experts in RAM",
+                    _ => "there is no room for a layer's experts on a GPU",
+                };
+                notes.push(format!("note: --stream-experts {rows}: {why}; ignored"));
+                None
+            }
             Rows::Auto => streams_from(&anatomy, machine, &wish, &placement),
         };
         Ok((placement, stream_from))
@@ -298,6 +326,7 @@ impl PlacementArgs {
         opened: &OpenedModel,
         anatomy: &Anatomy,
         machine: &Machine,
+        notes: &mut Vec<String>,
     ) -> anyhow::Result<Option<Placement>> {
         if self.is_auto() {
             return Ok(None);
@@ -354,7 +383,7 @@ impl PlacementArgs {
         for (index, place) in placement.layers.iter_mut().enumerate() {
             if place.experts != place.rest && place.experts != Device::Ram {
                 if !self.override_tensor.is_empty() {
-                    output::note(&format!(
+                    notes.push(format!(
                         "note: the experts of layer {index} go where the rest of it does"
                     ));
                 }
@@ -485,6 +514,7 @@ mod tests {
             &opened,
             (&settings, Steps::default()),
             flags.fit,
+            &mut Vec::new(),
         );
         found.map_err(|error| format!("{error:#}"))
     }
@@ -586,7 +616,8 @@ mod tests {
         machine.host.free = 0;
         let find = |flags: &str| {
             let Flags { placement, fit } = Flags::parse_from(flags.split(' '));
-            placement.find(&machine, &opened, (&settings, Steps::default()), fit)
+            let wanted = (&settings, Steps::default());
+            placement.find(&machine, &opened, wanted, fit, &mut Vec::new())
         };
         assert!(find("t").is_err());
         assert_eq!(find("t --fit off").unwrap().0.layers_on_gpus(), 4);
@@ -600,7 +631,8 @@ mod tests {
         for flags in ["t", "t --cpu-moe", "t --fit off"] {
             let Flags { placement, fit } = Flags::parse_from(flags.split(' '));
             let wanted = (&settings, Steps::default());
-            let error = placement.find(&machine(&[8 << 30]), &opened, wanted, fit);
+            let machine = machine(&[8 << 30]);
+            let error = placement.find(&machine, &opened, wanted, fit, &mut Vec::new());
             let error = error.unwrap_err().to_string();
             assert!(
                 error.contains("-ctk and -ctv the same type"),
@@ -615,7 +647,33 @@ mod tests {
         assert_eq!(from("--cpu-moe --stream-experts 100"), Some(100));
         assert_eq!(from("--cpu-moe --stream-experts off"), None);
         assert_eq!(from("--ngl all"), None, "there are none to copy");
+        assert_eq!(from("--ngl all --stream-experts 100"), None);
         assert!(from("--cpu-moe --expert-cache off").is_some());
+    }
+
+    #[test]
+    fn what_is_asked_for_and_cannot_be_is_told() {
+        let opened = crate::embedded::open().unwrap();
+        let settings = EngineSettings::single(2048);
+        let mut machine = machine(&[8 << 30]);
+        let notes = |machine: &Machine, flags: &str| {
+            let Flags { placement, fit } = Flags::parse_from(flags.split(' '));
+            let (wanted, mut notes) = ((&settings, Steps::default()), Vec::new());
+            let found = placement.find(machine, &opened, wanted, fit, &mut notes);
+            (found.unwrap().1, notes.join("\n"))
+        };
+        let (from, told) = notes(&machine, "t --ngl all --stream-experts 9");
+        assert!(from.is_none() && told.contains("no layer on a GPU has its experts in RAM"));
+        // Without a check nothing is known to have room.
+        machine.gpus[0].free = 1 << 20;
+        let (from, told) = notes(&machine, "t --cpu-moe --fit off --stream-experts 9");
+        assert!(
+            from.is_none() && told.contains("no room for a layer's experts"),
+            "{told}"
+        );
+        machine.gpus[0].free = 8 << 30;
+        let (from, told) = notes(&machine, "t --cpu-moe --stream-experts 9");
+        assert_eq!((from, told.as_str()), (Some(9), ""));
     }
 
     #[test]
@@ -627,7 +685,13 @@ mod tests {
         };
         assert_eq!(
             shares("--n-cpu-moe 2", 8 << 30),
-            (vec![1.0, 1.0, 0.0, 0.0], 2)
+            (vec![1.0, 1.0, 0.0, 0.0], 0),
+            "all of them are there in any case"
+        );
+        assert_eq!(
+            shares("--n-cpu-moe 2 --stream-experts 100", 8 << 30),
+            (vec![1.0, 1.0, 0.0, 0.0], 2),
+            "it was asked for"
         );
         assert_eq!(
             shares("--cpu-moe --expert-cache off", 8 << 30),

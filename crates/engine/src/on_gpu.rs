@@ -19,8 +19,7 @@ pub struct OnGpu {
     /// Where each part goes; `None` for all of it on the first GPU.
     pub placement: Option<Placement>,
     /// Rows of a step from which on the experts of a layer that lie in RAM are copied to the GPU instead of
-    /// computed by the processor; `None` for never. The GPU needs room for those of one layer, or of as many
-    /// as the placement says.
+    /// computed by the processor; `None` for never, as where the placement has no room for them.
     pub stream_from: Option<usize>,
     /// Bytes of single experts that are copied to a GPU in a step at most, to be kept where the placement has
     /// room for copies.

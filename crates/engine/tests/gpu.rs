@@ -88,6 +88,7 @@ fn experts_in_ram(gpu: &Gpu, opened: &OpenedModel, step: usize) -> OnGpu {
     for place in placement.layers.iter_mut().step_by(step) {
         place.experts = Device::Ram;
     }
+    placement.stream_rooms = 1;
     on(gpu, Some(placement))
 }
 

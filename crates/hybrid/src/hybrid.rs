@@ -31,7 +31,7 @@ pub struct Copying {
     /// Rows of a step from which on all of a layer's experts are copied and computed there; `None` for never.
     pub stream_from: Option<usize>,
     /// Layers for which there is room then on each accelerator: with two, one is copied while the other is
-    /// computed with.
+    /// computed with; with none, none is copied.
     pub rooms: usize,
     /// Bytes of single experts, to be kept, that are copied in a step to an accelerator at most; one expert may
     /// be in any case, unless it is 0.
@@ -100,7 +100,10 @@ impl<A: Accelerator, H: Clone> Hybrid<A, H> {
                 copies: copies.collect(),
                 accelerators: accelerators.into(),
                 places,
-                stream_from: copying.stream_from.unwrap_or(usize::MAX),
+                stream_from: match copying.rooms {
+                    0 => usize::MAX,
+                    _ => copying.stream_from.unwrap_or(usize::MAX),
+                },
                 streamed: Mutex::default(),
                 uses: ExpertUse::default(),
             }),

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use engine::KvTypes;
 use engine::plan::{
-    Anatomy, Block, Device, Host, Limit, Machine, Piece, Plan, Wish, decode, factors, plan, prefill,
+    Anatomy, Block, Device, Host, Limit, Machine, Piece, Plan, Wish, decode, factors, plan,
+    prefill, streams_from,
 };
 use formats::DType;
 use proptest::prelude::*;
@@ -111,6 +112,45 @@ fn rtx_4070_with_32_gib() {
     let model = subject("35b-a3b", Mix::Q4_K_M);
     let found = check("4070-q4_k_m", &model, &machine);
     by_hand(&model, &machine, &found);
+}
+
+/// Room for layers' experts on their way is only where a prompt is faster with it, or where it is asked for.
+#[test]
+fn no_room_is_kept_for_what_never_comes() {
+    let model = subject("35b-a3b", Mix::Q4_K_M);
+    let of = |machine: &Machine, wish: &Wish| {
+        let found = plan(&model.anatomy, machine, wish).unwrap();
+        let from = streams_from(&model.anatomy, machine, wish, &found.placement);
+        (
+            found.placement.stream_rooms,
+            from,
+            found.placement.layers_with_experts_in_ram(),
+        )
+    };
+    let planned = Wish::default();
+    let asked = Wish {
+        stream_if_faster: false,
+        ..Wish::default()
+    };
+    let strong = machine(&["4070"], desktop(32));
+    let (rooms, from, in_ram) = of(&strong, &planned);
+    assert_eq!((rooms, from), (0, None));
+    let (rooms, from, more_in_ram) = of(&strong, &asked);
+    assert_eq!((rooms, from), (2, None));
+    assert!(more_in_ram > in_ram, "{more_in_ram} {in_ram}");
+    // Steps of more tokens, or a fourth of the CPU: copying is worth its room.
+    let long = Wish {
+        step_tokens: 4096,
+        chunk_tokens: 4096,
+        ..Wish::default()
+    };
+    assert!(of(&strong, &long).0 > 0 && of(&strong, &long).1.is_some());
+    let host = Host {
+        macs: desktop(32).macs / 4.0,
+        ..desktop(32)
+    };
+    let (rooms, from, _) = of(&machine(&["4070"], host), &planned);
+    assert!(rooms > 0 && from.is_some(), "{rooms} {from:?}");
 }
 
 #[test]

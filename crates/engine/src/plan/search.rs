@@ -8,7 +8,7 @@ use super::error::PlanError;
 use super::factors::{GPU_CONTEXT_BYTES, GPU_POOL_BYTES};
 use super::machine::{Host, Machine};
 use super::placement::{Device, LayerPlace, Placement};
-use super::speed::decode;
+use super::speed::{decode, streams_from};
 use super::wish::Wish;
 use crate::settings::KvTypes;
 
@@ -34,7 +34,8 @@ pub struct Plan {
 /// whole layers do, until the rest fits. What is left over of each GPU keeps copies of experts whose place
 /// is RAM. The embedding, of which a token reads one row, is in RAM unless everything fits.
 ///
-/// Two layers' experts have room to come over the link at a time, unless decoding pays too much for that.
+/// Two layers' experts have room to come over the link at a time, unless decoding pays too much for that; none
+/// have where the CPU is faster for any step, unless that is wished.
 ///
 /// # Errors
 /// If no placement fits, or keys and values cannot be stored as wished.
@@ -49,14 +50,20 @@ pub fn plan(anatomy: &Anatomy, machine: &Machine, wish: &Wish) -> Result<Plan, P
         let seconds = decode(anatomy, machine, &wish, &plan.placement, 1, depth).seconds;
         Ok((plan, seconds))
     };
-    let (most, seconds) = with_rooms(wish.stream_rooms)?;
-    if wish.stream_rooms > 1 && most.placement.devices() != [Device::Ram] {
+    let (mut found, seconds) = with_rooms(wish.stream_rooms)?;
+    if wish.stream_rooms > 1 && found.placement.stream_rooms > 1 {
         let (fewer, less) = with_rooms(1)?;
         if seconds > MOST_FOR_A_ROOM * less {
-            return Ok(fewer);
+            found = fewer;
         }
     }
-    Ok(most)
+    if found.placement.stream_rooms > 0
+        && wish.stream_if_faster
+        && streams_from(anatomy, machine, wish, &found.placement).is_none()
+    {
+        found = with_rooms(0)?.0;
+    }
+    Ok(found)
 }
 
 fn plan_with_rooms(anatomy: &Anatomy, machine: &Machine, wish: &Wish) -> Result<Plan, PlanError> {
@@ -120,8 +127,8 @@ pub fn check(
     }
 }
 
-/// The same with room for layers' experts that come over the link, of as many as wished or of one, and with
-/// copies of experts in what is left.
+/// The same with room for layers' experts that come over the link, of as many as wished or of one, if that is
+/// ever faster or wished in any case, and with copies of experts in what is left.
 ///
 /// # Errors
 /// As [`plan`].
@@ -129,18 +136,30 @@ pub fn check_with_copies(
     anatomy: &Anatomy,
     machine: &Machine,
     wish: &Wish,
-    mut placement: Placement,
+    placement: Placement,
 ) -> Result<Plan, PlanError> {
-    let is_split = placement.layers_with_experts_in_ram() > 0;
-    placement.stream_rooms = if is_split { wish.stream_rooms } else { 0 };
-    let mut found = check(anatomy, machine, wish, placement.clone());
-    if found.is_err() && placement.stream_rooms > 1 {
-        placement.stream_rooms = 1;
-        found = check(anatomy, machine, wish, placement);
+    let placement = |stream_rooms| Placement {
+        stream_rooms,
+        ..placement.clone()
+    };
+    let with_rooms = |stream_rooms| {
+        let mut placement = check(anatomy, machine, wish, placement(stream_rooms))?.placement;
+        keep_copies(anatomy, machine, wish, &mut placement)?;
+        check(anatomy, machine, wish, placement)
+    };
+    if wish.stream_rooms == 0 || placement(0).layers_with_experts_in_ram() == 0 {
+        return with_rooms(0);
     }
-    let mut placement = found?.placement;
-    keep_copies(anatomy, machine, wish, &mut placement)?;
-    check(anatomy, machine, wish, placement)
+    let mut found = with_rooms(wish.stream_rooms);
+    if found.is_err() && wish.stream_rooms > 1 {
+        found = with_rooms(1);
+    }
+    let without = placement(1);
+    let best = found.as_ref().map_or(&without, |plan| &plan.placement);
+    if wish.stream_if_faster && streams_from(anatomy, machine, wish, best).is_none() {
+        return with_rooms(0);
+    }
+    found
 }
 
 /// Everything in RAM, if that fits.

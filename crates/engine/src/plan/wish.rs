@@ -30,6 +30,8 @@ pub struct Wish {
     /// The most layers whose experts, in RAM, are copied to a GPU at a time to be computed with there; 0 if
     /// none are to be.
     pub stream_rooms: usize,
+    /// Whether there is room for them only where copying is found to be faster than the CPU.
+    pub stream_if_faster: bool,
     /// Bytes of each GPU's memory for copies of experts that are in RAM, as far as there is room.
     pub expert_cache: u64,
     /// Bytes of RAM for the states of prompts that were read, as far as there is room.
@@ -49,6 +51,7 @@ impl Default for Wish {
             vram_reserve: 1 << 30,
             ram_reserve: RAM_RESERVE_BYTES,
             stream_rooms: 2,
+            stream_if_faster: true,
             expert_cache: u64::MAX,
             prompt_cache: 2 << 30,
         }
