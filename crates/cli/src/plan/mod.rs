@@ -4,6 +4,7 @@
 
 pub(crate) mod gpus;
 pub(crate) mod machine;
+mod mixes;
 mod report;
 mod source;
 mod table;
@@ -16,11 +17,11 @@ use clap::{Args, ValueEnum};
 use engine::plan::{Advice, Alternative, Anatomy, Machine, Plan, PlanError, Wish, advise, plan};
 
 use crate::args::Global;
-use crate::export::Mix;
 use crate::hub::HubArgs;
 use crate::model_args::CacheArgs;
 use crate::{output, size};
 use machine::MachineArgs;
+use mixes::Stored;
 use report::Report;
 use source::Subject;
 
@@ -157,7 +158,7 @@ fn planned(subject: &Subject, machine: &Machine, wish: &Wish) -> anyhow::Result<
 
 /// A mix, and the plan for it if it fits.
 struct Compared {
-    mix: Mix,
+    mix: Stored,
     anatomy: Anatomy,
     found: Option<(Plan, report::Speeds)>,
 }

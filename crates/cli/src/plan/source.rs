@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use clap::ValueEnum;
 use engine::OpenedModel;
 use engine::plan::{Anatomy, Block, PlanError, StoredTensorSize};
 use formats::gguf::GgufFile;
 use model::Config;
 
 use super::PlanArgs;
+use super::mixes::{MIXES, Stored};
 use crate::exit::Failure;
 use crate::export::layout::slots;
 use crate::export::{Extras, Mix};
@@ -24,18 +24,6 @@ pub(super) struct Subject {
     /// Whether its output head is the embedding.
     is_tied: bool,
 }
-
-/// The mixes that are compared, the largest first.
-pub(super) const MIXES: [Mix; 8] = [
-    Mix::BF16,
-    Mix::Q8_0,
-    Mix::Q6_K,
-    Mix::Q5_K_M,
-    Mix::Q5_K_S,
-    Mix::Q4_K_M,
-    Mix::Q4_K_S,
-    Mix::MXFP4_MOE,
-];
 
 impl Subject {
     /// The model that was named.
@@ -98,7 +86,8 @@ impl Subject {
     ///
     /// # Errors
     /// Never, as far as the presets are right.
-    pub(super) fn of_preset(preset: &Preset, mix: Mix) -> Result<Self, PlanError> {
+    pub(super) fn of_preset(preset: &Preset, mix: impl Into<Stored>) -> Result<Self, PlanError> {
+        let mix = mix.into();
         let config = preset.config(preset.layers, true);
         Ok(Self {
             name: format!("{}:{mix}", preset.name),
@@ -112,13 +101,13 @@ impl Subject {
     ///
     /// # Errors
     /// As [`Subject::of_preset`].
-    pub(super) fn mixes(&self) -> Result<Vec<(Mix, Anatomy)>, PlanError> {
+    pub(super) fn mixes(&self) -> Result<Vec<(Stored, Anatomy)>, PlanError> {
         let config = &self.anatomy.config;
         let is_dense = self.anatomy.experts(Block::Layer(0)).is_none();
         let mixes = MIXES.into_iter();
         mixes
             // Without experts it is Q8_0 again.
-            .filter(|mix| !(is_dense && *mix == Mix::MXFP4_MOE))
+            .filter(|mix| !(is_dense && *mix == Mix::MXFP4_MOE.into()))
             .map(|mix| {
                 let mut anatomy = of_mix(config, mix, self.is_tied)?;
                 // What reads images is a file of its own, whatever the model is stored as.
@@ -132,7 +121,12 @@ impl Subject {
 }
 
 /// A model's tensors as a mix stores them.
-pub(super) fn of_mix(config: &Config, mix: Mix, is_tied: bool) -> Result<Anatomy, PlanError> {
+pub(super) fn of_mix(
+    config: &Config,
+    mix: impl Into<Stored>,
+    is_tied: bool,
+) -> Result<Anatomy, PlanError> {
+    let mix = mix.into();
     let extras = Extras {
         head: !is_tied,
         ..Extras::default()
@@ -148,10 +142,10 @@ pub(super) fn of_mix(config: &Config, mix: Mix, is_tied: bool) -> Result<Anatomy
 }
 
 /// The member of the family that a name such as `35b-a3b` or `35b-a3b:Q8_0` means.
-fn preset(name: &str) -> Option<(&'static Preset, Mix)> {
+fn preset(name: &str) -> Option<(&'static Preset, Stored)> {
     let (name, mix) = match name.split_once(':') {
-        Some((name, mix)) => (name, Mix::from_str(mix, true).ok()?),
-        None => (name, Mix::Q4_K_M),
+        Some((name, mix)) => (name, Stored::named(mix)?),
+        None => (name, Mix::Q4_K_M.into()),
     };
     Some((presets::find(name)?, mix))
 }
@@ -168,16 +162,19 @@ fn unknown(named: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mixes::Quantised;
     use super::*;
 
     #[test]
     fn members_of_the_family_are_named_with_a_type() {
-        let check = |name: &str, want: Option<(&str, Mix)>| {
+        let check = |name: &str, want: Option<(&str, Stored)>| {
             let found = preset(name).map(|(preset, mix)| (preset.name, mix));
             assert_eq!(found, want, "{name}");
         };
-        check("35B-A3B", Some(("qwen3.5-35b-a3b", Mix::Q4_K_M)));
-        check("27b:q8_0", Some(("qwen3.5-27b", Mix::Q8_0)));
+        check("35B-A3B", Some(("qwen3.5-35b-a3b", Mix::Q4_K_M.into())));
+        check("27b:q8_0", Some(("qwen3.5-27b", Mix::Q8_0.into())));
+        let small = Stored::Quantised(Quantised::IQ3_XXS);
+        check("27b:iq3_xxs", Some(("qwen3.5-27b", small)));
         check("27b:Q9", None);
         check("model.gguf", None);
     }

@@ -1,6 +1,6 @@
 //! Plans for machines that people have, with the arithmetic beside them, and what must be true of all plans.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use engine::KvTypes;
@@ -12,8 +12,9 @@ use formats::DType;
 use proptest::prelude::*;
 
 use super::gpus;
+use super::mixes::{MIXES, Quantised, Stored};
 use super::report::Report;
-use super::source::{MIXES, Subject, of_mix};
+use super::source::{Subject, of_mix};
 use super::table;
 use crate::export::layout::slots;
 use crate::export::{Extras, Mix};
@@ -385,6 +386,105 @@ fn comparisons_have_a_row_for_each_type() {
     );
     let json = serde_json::to_string(&super::report::comparison(&rows)).unwrap();
     assert!(json.contains("\"fits\":false"), "{json}");
+}
+
+/// What files of other makers have, by the rules of llama.cpp's quantiser.
+#[test]
+fn mixes_of_few_bits_have_the_types_of_their_rules() {
+    let config = presets::find("35b-a3b").unwrap().config(40, true);
+    let extras = Extras {
+        head: true,
+        ..Extras::default()
+    };
+    let counts = |mix: Quantised| {
+        let mut counts = BTreeMap::<String, usize>::new();
+        for slot in slots(&config, extras) {
+            let dtype = Stored::Quantised(mix).dtype(&slot, &config, true);
+            *counts
+                .entry(format!("{:?} {dtype}", slot.part))
+                .or_default() += 1;
+        }
+        counts
+    };
+    let check = |mix, expected: &[(&str, usize)]| {
+        let counts = counts(mix);
+        for (what, count) in expected {
+            assert_eq!(counts.get(*what), Some(count), "{mix:?} {what}: {counts:?}");
+        }
+    };
+    // 41 layers with experts, that of drafts among them; 11 of them attend.
+    check(
+        Quantised::IQ4_XS,
+        &[
+            ("Output Q6_K", 1),
+            ("Embedding IQ4_XS", 1),
+            ("Qkv Q5_K", 30),
+            ("Value Q5_K", 11),
+            ("QueryGate IQ4_XS", 11),
+            ("ExpertDowns IQ4_XS", 41),
+            ("Router F32", 41),
+        ],
+    );
+    check(
+        Quantised::Q3_K_M,
+        &[
+            ("Qkv Q5_K", 2),
+            ("Qkv Q4_K", 28),
+            ("Value Q4_K", 11),
+            ("AttentionOutput Q4_K", 11),
+            ("DeltaOutput Q3_K", 30),
+            ("ExpertUps Q3_K", 41),
+            ("ExpertDowns Q5_K", 2),
+            ("ExpertDowns Q4_K", 39),
+        ],
+    );
+    check(
+        Quantised::IQ3_XXS,
+        &[
+            ("Output Q5_K", 1),
+            ("Embedding IQ3_S", 1),
+            ("Key IQ2_S", 11),
+            ("QueryGate IQ2_S", 11),
+            ("AttentionOutput IQ3_S", 11),
+            ("ExpertDowns IQ3_XXS", 41),
+        ],
+    );
+    check(
+        Quantised::IQ2_M,
+        &[
+            ("Embedding IQ3_S", 1),
+            ("Qkv Q4_K", 30),
+            ("ExpertGates IQ2_S", 41),
+            ("ExpertDowns IQ3_S", 3),
+            ("SharedDown IQ3_S", 2),
+            ("ExpertDowns IQ2_S", 38),
+        ],
+    );
+    let sizes = MIXES.map(|mix| of_mix(&config, mix, false).unwrap().stored_bytes());
+    assert!(
+        sizes[7..].is_sorted_by(|more, less| more > less),
+        "{sizes:?}"
+    );
+}
+
+/// What llama.cpp's quantiser itself told of the 8-layer model (a dry run with a matrix of importance).
+#[test]
+fn mixes_of_few_bits_are_as_large_as_the_quantiser_says() {
+    for (mix, mebibytes) in [
+        (Quantised::IQ4_NL, 4762.03),
+        (Quantised::IQ4_XS, 4524.41),
+        (Quantised::Q3_K_M, 4054.16),
+        (Quantised::IQ3_M, 3777.10),
+        (Quantised::IQ3_XXS, 3339.61),
+        (Quantised::Q2_K, 3204.87),
+        (Quantised::IQ2_M, 2927.38),
+        (Quantised::IQ2_XXS, 2420.57),
+    ] {
+        let config = presets::find("35b-a3b").unwrap().config(8, true);
+        let anatomy = of_mix(&config, Stored::Quantised(mix), false).unwrap();
+        let found = anatomy.stored_bytes() as f64 / f64::from(1 << 20);
+        assert!((found - mebibytes).abs() < 0.006, "{mix:?}: {found}");
+    }
 }
 
 fn machines() -> impl Strategy<Value = Machine> {
