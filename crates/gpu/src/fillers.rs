@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 /// Threads beside the caller: what PCIe 5 carries, where there are as many cores.
@@ -20,8 +20,9 @@ pub(crate) fn helpers_for(bytes: usize) -> usize {
     if bytes < LEAST_BYTES {
         return 0;
     }
-    // The mask and the quota of this process count.
-    let cores = thread::available_parallelism().map_or(1, usize::from);
+    /// The mask and the quota of this process count, and asking for them reads files.
+    static CORES: OnceLock<usize> = OnceLock::new();
+    let cores = CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from));
     (cores - 1).min(MOST)
 }
 
