@@ -133,8 +133,8 @@ impl ModelFile {
         options: LoadOptions,
         run: &RunTasks<'_>,
     ) -> Result<(), ResidenceError> {
-        let wanted = tensors.filter_map(TensorInfo::range).collect();
-        self.own = bring_into_memory(&self.path, &self.bytes, wanted, options, run)?;
+        let wanted: Vec<_> = tensors.filter_map(TensorInfo::range).collect();
+        self.own = bring_into_memory(&self.path, &self.bytes, &wanted, options, run)?;
         Ok(())
     }
 }
@@ -177,14 +177,14 @@ fn merged(mut ranges: Vec<Range<usize>>, len: usize) -> Vec<Range<usize>> {
 fn bring_into_memory(
     path: &Path,
     bytes: &SharedBytes,
-    wanted: Vec<Range<usize>>,
+    wanted: &[Range<usize>],
     options: LoadOptions,
     run: &RunTasks<'_>,
 ) -> Result<OwnBytes, ResidenceError> {
     if !bytes.is_mapped() {
         return Ok(OwnBytes::default());
     }
-    let wanted = merged(wanted, bytes.len());
+    let wanted = merged(wanted.to_vec(), bytes.len());
     let own = match options.mmap {
         true => OwnBytes::default(),
         false => read(path, &wanted, options, run)?,
@@ -351,7 +351,9 @@ mod tests {
             fs::write(&path, &content).unwrap();
             for options in every_option() {
                 let bytes = SharedBytes::map_file(&path).unwrap();
-                let own = bring_into_memory(&path, &bytes, vec![0..len], options, &run).unwrap();
+                let all = 0..len;
+                let all = std::slice::from_ref(&all);
+                let own = bring_into_memory(&path, &bytes, all, options, &run).unwrap();
                 let own = own.slice(&(0..len));
                 assert_eq!(own.is_some(), !options.mmap && len > 0);
                 let bytes = own.unwrap_or(bytes);
@@ -369,7 +371,7 @@ mod tests {
         let wanted = [100..2000, TASK_BYTES + 5..2 * TASK_BYTES + 7];
         for options in every_option() {
             let bytes = SharedBytes::map_file(&path).unwrap();
-            let own = bring_into_memory(&path, &bytes, wanted.to_vec(), options, &run).unwrap();
+            let own = bring_into_memory(&path, &bytes, &wanted, options, &run).unwrap();
             for range in wanted.iter().cloned().chain([150..1000, 2000..2000]) {
                 let part = own.slice(&range);
                 assert_eq!(part.is_some(), !options.mmap, "{range:?}");
@@ -411,8 +413,8 @@ mod tests {
                 ..options
             };
             let bytes = SharedBytes::map_file(&path).unwrap();
-            let wanted = vec![100_001..100_500, 200_000..200_001];
-            match bring_into_memory(&path, &bytes, wanted, options, &run) {
+            let wanted = [100_001..100_500, 200_000..200_001];
+            match bring_into_memory(&path, &bytes, &wanted, options, &run) {
                 Ok(_) => {}
                 Err(error) => assert!(error.to_string().contains("500 bytes of"), "{error}"),
             }
@@ -428,7 +430,8 @@ mod tests {
             mmap: false,
             ..LoadOptions::default()
         };
-        let error = read(&path, &[0..101], options, &run).unwrap_err();
+        let more = std::slice::from_ref(&(0..101));
+        let error = read(&path, more, options, &run).unwrap_err();
         assert!(matches!(error, ResidenceError::Read { .. }));
     }
 
