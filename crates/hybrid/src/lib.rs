@@ -7,8 +7,8 @@
 //!
 //! A layer whose experts alone are on the host works on both sides at once: the accelerator routes, then
 //! computes the shared expert while the host computes those that were chosen. Of experts that are used often
-//! the accelerator may keep copies ([`expert_cache`]); it computes those that were chosen of them. Where many
-//! tokens come at a time, all of a layer's experts are copied to the accelerator instead ([`streaming`]).
+//! the accelerator may keep copies (`expert_cache`); it computes those that were chosen of them. Where many
+//! tokens come at a time, all of a layer's experts are copied to the accelerator instead (`streaming`).
 //!
 //! This crate knows no device: it is generic over [`tensor::Accelerator`] and [`tensor::Host`].
 
