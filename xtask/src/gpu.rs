@@ -13,6 +13,8 @@ use crate::{Outcome, cargo, say, tools};
 
 /// From Turing to Blackwell.
 const ARCHITECTURES: [&str; 6] = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_120"];
+/// Of those where kernels may wait by themselves for those before them, the ends.
+const DEPENDENT: [&str; 2] = ["sm_90", "sm_120"];
 /// A driver of the 580 series reads what CUDA 13.0 writes, so kernels must compile with it.
 const PACKAGE: &str = "nvidia-cuda-nvrtc==13.0.*";
 const LIBRARY: &str = "libnvrtc.so.13";
@@ -59,9 +61,13 @@ pub(crate) fn run() -> Result<Outcome> {
 
 fn compile(library: &Path) -> Result<()> {
     std::fs::create_dir_all(PASSED).with_context(|| format!("make {PASSED}"))?;
-    let mut command = cargo::command(&["run", "--quiet", "--locked", "-p", "tidemill-gpu"]);
-    command.args(["--example", "compile", "--", "--passed", PASSED]);
-    cargo::passes(command.args(ARCHITECTURES).env("TIDEMILL_NVRTC", library))
+    let compile = |args: &[&str]| {
+        let mut command = cargo::command(&["run", "--quiet", "--locked", "-p", "tidemill-gpu"]);
+        command.args(["--example", "compile", "--", "--passed", PASSED]);
+        cargo::passes(command.args(args).env("TIDEMILL_NVRTC", library))
+    };
+    compile(&ARCHITECTURES)?;
+    compile(&[&["--dependent"][..], &DEPENDENT].concat())
 }
 
 /// The compiler's library: that of the environment, which is made if it is not there.

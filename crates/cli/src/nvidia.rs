@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use gpu::{Gpu, GpuError, Options};
 
+use crate::output;
+
 /// Opens the GPUs of these numbers, or all if there are none, and makes sure that their kernels can be had
 /// before a model is loaded.
 ///
@@ -14,10 +16,15 @@ pub(crate) fn open(numbers: &[usize]) -> Result<Vec<Gpu>, GpuError> {
         let gpu = Gpu::open(Options {
             ordinal,
             cache: kernels(),
-            one_by_one: std::env::var_os("TIDEMILL_GPU_GRAPHS")
-                .is_some_and(|graphs| graphs == "off"),
+            one_by_one: is_set_to("TIDEMILL_GPU_GRAPHS", "off"),
+            dependent: is_set_to("TIDEMILL_GPU_DEPENDENT", "on"),
             ..Options::default()
         })?;
+        if let Some(reason) = gpu.no_overlap() {
+            output::note(&format!(
+                "TIDEMILL_GPU_DEPENDENT changes nothing on GPU {ordinal}: {reason}"
+            ));
+        }
         gpu.prepare()?;
         Ok(gpu)
     };
@@ -32,6 +39,10 @@ pub(crate) fn open(numbers: &[usize]) -> Result<Vec<Gpu>, GpuError> {
             Err(error) => return Err(error),
         }
     }
+}
+
+fn is_set_to(name: &str, value: &str) -> bool {
+    std::env::var_os(name).is_some_and(|set| set == value)
 }
 
 /// Where compiled kernels are kept: they are made again where the folder is lost.

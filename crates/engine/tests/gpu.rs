@@ -25,15 +25,28 @@ use tidemill_engine as engine;
 static ONE: Mutex<()> = Mutex::new(());
 
 fn stand_in() -> Option<Gpu> {
+    gpu(false)
+}
+
+/// The stand-in, or this machine's GPU; with kernels that wait by themselves for those before them if `dependent`.
+fn gpu(dependent: bool) -> Option<Gpu> {
+    let with = |options| Options {
+        dependent,
+        ..options
+    };
     if std::env::var_os("TIDEMILL_TEST_GPU").is_some() {
-        return Some(Gpu::open(Options::default()).unwrap());
+        let options = Options {
+            cache: Some(std::env::temp_dir().join("tidemill-test-kernels")),
+            ..Options::default()
+        };
+        return Some(Gpu::open(with(options)).unwrap());
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let Some(options) = standin::options(folder, &Build::default()).unwrap() else {
         println!("SKIPPED: no g++ to build the stand-in GPU with; no model was run on it");
         return None;
     };
-    Some(Gpu::open(options).unwrap())
+    Some(Gpu::open(with(options)).unwrap())
 }
 
 fn load(opened: &OpenedModel, backend: BackendChoice, kv: DType) -> Engine {
@@ -185,6 +198,7 @@ fn check(path: &Path, prompt: &[u32], kv: DType, len: usize) {
         assert_eq!(tokens, judged, "{name}, streamed");
         check_copies(&gpu, &opened, prompt, &judged);
     }
+    check_overlap(&opened, prompt, kv, &judged);
 
     let layers = opened.config.layers.len();
     // Embedding, layers of up to 11, the last norm, the row that is asked for and the head.
@@ -206,6 +220,28 @@ fn check(path: &Path, prompt: &[u32], kv: DType, len: usize) {
             2 * layers
         };
         assert!(asked.calls as usize <= 8 + runs, "{asked:?}");
+    }
+}
+
+/// Checks that answers stay what they are where kernels come to the GPU while those before them run.
+fn check_overlap(opened: &OpenedModel, prompt: &[u32], kv: DType, judged: &[u32]) {
+    let gpu = gpu(true).unwrap();
+    let mut choices = vec![on(&gpu, None)];
+    if matches!(opened.config.feed_forward, FeedForwardKind::Experts { .. }) {
+        choices.push(experts_in_ram(&gpu, opened, 2));
+    }
+    for choice in choices {
+        let mut engine = load(opened, BackendChoice::Gpu(Box::new(choice)), kv);
+        let before = gpu.driver().asked();
+        let (tokens, _) = answer(&mut engine, prompt, 5, judged.len());
+        assert_eq!(tokens, judged, "kernels that overlap");
+        let asked = gpu.driver().asked().since(&before);
+        println!(
+            "of {} kernels, {} overlap",
+            asked.kernels, asked.overlapping
+        );
+        let most_do = asked.overlapping > asked.kernels / 2;
+        assert!(most_do || gpu.no_overlap().is_some(), "{asked:?}");
     }
 }
 
@@ -255,12 +291,7 @@ fn asked_for_a_token(gpu: &Gpu, engine: &mut Engine, prompt: &[u32]) -> Asked {
             logits: vec![0],
         };
         engine.step(&[work]).unwrap();
-        let after = gpu.driver().asked();
-        asked = Asked {
-            kernels: after.kernels - before.kernels,
-            calls: after.calls - before.calls,
-            changes: after.changes - before.changes,
-        };
+        asked = gpu.driver().asked().since(&before);
     }
     asked
 }

@@ -1,6 +1,9 @@
 //! Compiles every kernel for the architectures that are named, and holds them to their budgets: no
 //! spills, and no more registers than `PROGRAMS` gives each. `cargo xtask gpu` runs it.
 //!
+//! With `--dependent`, kernels are those that wait by themselves for those before them, and it is seen to
+//! that all of them do so before anything else.
+//!
 //! A program that passed is noted under its hash in the folder that `--passed FOLDER` names, and is not
 //! compiled again. The compiler does one thing at a time, whichever thread asks: so each program is compiled
 //! in a process of its own (`--alone PROGRAM ARCHITECTURE`), one for each processor at once.
@@ -10,7 +13,7 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use tidemill_gpu::{Nvrtc, PROGRAMS, Program};
+use tidemill_gpu::{DEPENDENT, Nvrtc, PROGRAMS, Program};
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -19,6 +22,7 @@ fn main() -> ExitCode {
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--passed" => how.passed = args.next().map(PathBuf::from),
+            "--dependent" => how.is_dependent = true,
             "--alone" => alone = args.next().zip(args.next()),
             _ => archs.push(arg),
         }
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
 struct How {
     /// Where those that passed are noted.
     passed: Option<PathBuf>,
+    is_dependent: bool,
 }
 
 /// Whether a program has no faults, by a process that says what it found.
@@ -78,6 +83,9 @@ fn passes(program: &Program, arch: &str, how: &How) -> bool {
     if let Some(passed) = &how.passed {
         command.arg("--passed").arg(passed);
     }
+    if how.is_dependent {
+        command.arg("--dependent");
+    }
     let Ok(out) = command.output() else {
         return false;
     };
@@ -87,7 +95,8 @@ fn passes(program: &Program, arch: &str, how: &How) -> bool {
 
 /// Compiles a program and counts its faults.
 fn check(nvrtc: &Nvrtc, program: &Program, arch: &str, how: &How) -> usize {
-    let options = vec!["--ptxas-options=-v".to_owned()];
+    let mut options = vec!["--ptxas-options=-v".to_owned()];
+    options.extend(how.is_dependent.then(|| DEPENDENT.to_owned()));
     let budgets = program
         .kernels
         .iter()
@@ -103,8 +112,8 @@ fn check(nvrtc: &Nvrtc, program: &Program, arch: &str, how: &How) -> usize {
     if note.as_ref().is_some_and(|note| note.is_file()) {
         return 0;
     }
-    let log = match program.compile(nvrtc, arch, &options) {
-        Ok(compiled) => compiled.log,
+    let (log, ptx) = match program.compile(nvrtc, arch, &options) {
+        Ok(compiled) => (compiled.log, compiled.ptx),
         Err(error) => {
             say(&error.to_string());
             return 1;
@@ -132,6 +141,13 @@ fn check(nvrtc: &Nvrtc, program: &Program, arch: &str, how: &How) -> usize {
             ));
             faults += 1;
         }
+        if how.is_dependent != waits_first(&ptx, budget.kernel) {
+            say(&format!(
+                "FAULT: {arch} {} waits for earlier kernels: {}",
+                budget.kernel, !how.is_dependent
+            ));
+            faults += 1;
+        }
     }
     if faults == 0
         && let Some(note) = note
@@ -140,6 +156,27 @@ fn check(nvrtc: &Nvrtc, program: &Program, arch: &str, how: &How) -> usize {
         let _ = std::fs::write(note, "");
     }
     faults
+}
+
+/// Whether all threads of a kernel wait for earlier kernels, before any of them looks at memory or goes elsewhere.
+fn waits_first(ptx: &str, kernel: &str) -> bool {
+    let entry = format!(".entry {kernel}(");
+    let Some(body) = ptx.split(&entry).nth(1) else {
+        return false;
+    };
+    let body = body.split(".entry ").next().unwrap_or_default();
+    let mut waits = body.split("griddepcontrol.wait;");
+    let before = waits.next().unwrap_or_default();
+    // Arguments are there from the start.
+    let is_early = |line: &str| {
+        let line = line.trim_start();
+        let others = [
+            "st.", "atom", "red.", "cp.", "ldmatrix", "bar.", "@", "bra", "ret", "call",
+        ];
+        (line.starts_with("ld.") && !line.starts_with("ld.param"))
+            || others.iter().any(|word| line.starts_with(word))
+    };
+    waits.next().is_some() && waits.next().is_none() && !before.lines().any(is_early)
 }
 
 /// What a kernel uses.

@@ -53,7 +53,7 @@ DEVICE void norm_and_turn(const InputsArgs& args, int row, const float* from, co
 }
 
 // A warp for each query head and each key and value head of each row.
-KERNEL_OF(ATTENTION_THREADS, 4, attention_inputs, InputsArgs args) {
+KERNEL_OF(ATTENTION_THREADS, 4, attention_inputs, InputsArgs) {
     SHARED(HeadsInShared, shared);
     int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     int head = blockIdx.x * ATTENTION_WARPS + warp, row = blockIdx.y;
@@ -206,7 +206,7 @@ DEVICE void attention(const AttentionArgs& args) {
 }
 
 #define ATTENTION(name, KEYS, VALUES)                                                                 \
-    KERNEL_OF(ATTENTION_THREADS, 3, name, AttentionArgs args) { attention<KEYS, VALUES>(args); }
+    KERNEL_OF(ATTENTION_THREADS, 3, name, AttentionArgs) { attention<KEYS, VALUES>(args); }
 ATTENTION(attention_f32, CACHE_F32, CACHE_F32)
 ATTENTION(attention_f16, CACHE_F16, CACHE_F16)
 ATTENTION(attention_bf16, CACHE_BF16, CACHE_BF16)
@@ -214,7 +214,7 @@ ATTENTION(attention_q8_0, CACHE_Q8_0, CACHE_Q8_0)
 ATTENTION(attention_q4_0, CACHE_Q4_0, CACHE_Q4_0)
 
 // Joins the splits of a row's head, which have a warp, in their order.
-KERNEL_OF(ATTENTION_THREADS, 4, attention_join, AttentionArgs args) {
+KERNEL_OF(ATTENTION_THREADS, 4, attention_join, AttentionArgs) {
     int lane = threadIdx.x % WARP;
     int head = blockIdx.x * ATTENTION_WARPS + threadIdx.x / WARP, row = blockIdx.y;
     if (head >= args.heads) return;

@@ -370,5 +370,5 @@ DEVICE void attention_tiles(const AttentionArgs& args) {
 // The kernels of a type of pages, which a program has for itself, since few are in use. Few queries: a strip to a
 // block, of which there are then more. Many: four, for which keys are read once.
 #define ATTENTION_TILES(type, TYPE)                                                                  \
-    KERNEL_OF(128, 2, attention_few_##type, AttentionArgs args) { attention_tiles<TYPE, 1, 4>(args); } \
-    KERNEL_OF(256, 1, attention_many_##type, AttentionArgs args) { attention_tiles<TYPE, 4, 2>(args); }
+    KERNEL_OF(128, 2, attention_few_##type, AttentionArgs) { attention_tiles<TYPE, 1, 4>(args); } \
+    KERNEL_OF(256, 1, attention_many_##type, AttentionArgs) { attention_tiles<TYPE, 4, 2>(args); }

@@ -29,7 +29,7 @@ DEVICE u32 key_of(float value) {
 }
 
 // A warp a group.
-KERNEL_OF(BEST_THREADS, 4, group_largest, BestArgs args) {
+KERNEL_OF(BEST_THREADS, 4, group_largest, BestArgs) {
     int group = blockIdx.x * (BEST_THREADS / WARP) + threadIdx.x / WARP;
     if (group >= args.groups) return;
     const float* row = args.logits + static_cast<u64>(blockIdx.y) * args.cols;
@@ -76,7 +76,7 @@ DEVICE void find_bin(PickShared& shared, int shift) {
 }
 
 // A block a row: finds the least of the `count` largest keys byte by byte, then lists what is not below it.
-KERNEL_OF(PICK_THREADS, 1, pick_best, BestArgs args) {
+KERNEL_OF(PICK_THREADS, 1, pick_best, BestArgs) {
     SHARED(PickShared, shared);
     const u32* largest = args.largest + static_cast<u64>(blockIdx.y) * args.groups;
     if (threadIdx.x == 0) {

@@ -13,10 +13,27 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define KERNEL(name, ...) extern "C" __global__ void name(__VA_ARGS__)
+// Begins a kernel, which takes one struct, `args`.
+//
+// With DEPENDENT, for devices from 9.0 on, a kernel may be brought to the device while those before it run. Then it
+// lets the next one come as well, and waits until those that it was launched behind have ended and what they
+// wrote can be seen. Every thread does so before anything else, whatever it returns early for: so none
+// gets past this before all earlier ones have ended.
+#ifdef DEPENDENT
+#define KERNEL_WITH(bounds, name, Args)                                                              \
+    DEVICE void name##_body(const Args& args);                                                       \
+    extern "C" __global__ void bounds name(const __grid_constant__ Args args) {                      \
+        asm volatile("griddepcontrol.launch_dependents;" : : : "memory");                            \
+        asm volatile("griddepcontrol.wait;" : : : "memory");                                         \
+        name##_body(args);                                                                           \
+    }                                                                                                \
+    DEVICE void name##_body(const Args& args)
+#else
+#define KERNEL_WITH(bounds, name, Args) extern "C" __global__ void bounds name(Args args)
+#endif
+#define KERNEL(name, Args) KERNEL_WITH(, name, Args)
 // The same with the most threads a block will have, and the blocks that should fit an SM.
-#define KERNEL_OF(threads, blocks, name, ...)                                                        \
-    extern "C" __global__ void __launch_bounds__(threads, blocks) name(__VA_ARGS__)
+#define KERNEL_OF(threads, blocks, name, Args) KERNEL_WITH(__launch_bounds__(threads, blocks), name, Args)
 // The block's shared memory: one struct a kernel.
 #define SHARED(type, name) __shared__ type name
 #define DEVICE __device__ __forceinline__

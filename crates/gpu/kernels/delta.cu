@@ -55,7 +55,7 @@ DEVICE void conv_update(const ConvArgs& args, const Span& span, float* state, fl
 }
 
 // Block (x, y, z): a tile of channels, a span, a tile of its rows. A thread a channel.
-KERNEL_OF(CONV_THREADS, CONV_BLOCKS, causal_conv, ConvArgs args) {
+KERNEL_OF(CONV_THREADS, CONV_BLOCKS, causal_conv, ConvArgs) {
     int channel = blockIdx.x * CONV_THREADS + threadIdx.x;
     if (channel >= args.channels) return;
     const Span span = args.spans[blockIdx.y];
@@ -87,7 +87,7 @@ KERNEL_OF(CONV_THREADS, CONV_BLOCKS, causal_conv, ConvArgs args) {
 }
 
 // Moves states on after a convolution over several tiles, or without one.
-KERNEL_OF(CONV_THREADS, CONV_BLOCKS, conv_states, ConvArgs args) {
+KERNEL_OF(CONV_THREADS, CONV_BLOCKS, conv_states, ConvArgs) {
     int channel = blockIdx.x * CONV_THREADS + threadIdx.x;
     if (channel >= args.channels) return;
     const Span span = args.spans[blockIdx.y];
@@ -251,5 +251,5 @@ DEVICE void delta_rule(const DeltaArgs& args) {
 
 // For up to so many values of a key head, and up to MOST_VALUES of a value head.
 #define MOST_VALUES 128
-KERNEL_OF(MOST_VALUES * PARTS, 1, delta_rule_32, DeltaArgs args) { delta_rule<32>(args); }
-KERNEL_OF(MOST_VALUES * PARTS, 1, delta_rule_128, DeltaArgs args) { delta_rule<128>(args); }
+KERNEL_OF(MOST_VALUES * PARTS, 1, delta_rule_32, DeltaArgs) { delta_rule<32>(args); }
+KERNEL_OF(MOST_VALUES * PARTS, 1, delta_rule_128, DeltaArgs) { delta_rule<128>(args); }

@@ -99,9 +99,9 @@ DEVICE void down_tile(const ExpertsArgs& args) {
     }
 }
 
-KERNEL_OF(MATMUL_THREADS, 5, gate_up_16, ExpertsArgs args) { gate_up_tile<2>(args); }
-KERNEL_OF(MATMUL_THREADS, 4, gate_up_32, ExpertsArgs args) { gate_up_tile<4>(args); }
-KERNEL_OF(MATMUL_THREADS, 3, gate_up_64, ExpertsArgs args) { gate_up_tile<8>(args); }
-KERNEL_OF(MATMUL_THREADS, 5, down_16, ExpertsArgs args) { down_tile<2>(args); }
-KERNEL_OF(MATMUL_THREADS, 4, down_32, ExpertsArgs args) { down_tile<4>(args); }
-KERNEL_OF(MATMUL_THREADS, 3, down_64, ExpertsArgs args) { down_tile<8>(args); }
+KERNEL_OF(MATMUL_THREADS, 5, gate_up_16, ExpertsArgs) { gate_up_tile<2>(args); }
+KERNEL_OF(MATMUL_THREADS, 4, gate_up_32, ExpertsArgs) { gate_up_tile<4>(args); }
+KERNEL_OF(MATMUL_THREADS, 3, gate_up_64, ExpertsArgs) { gate_up_tile<8>(args); }
+KERNEL_OF(MATMUL_THREADS, 5, down_16, ExpertsArgs) { down_tile<2>(args); }
+KERNEL_OF(MATMUL_THREADS, 4, down_32, ExpertsArgs) { down_tile<4>(args); }
+KERNEL_OF(MATMUL_THREADS, 3, down_64, ExpertsArgs) { down_tile<8>(args); }

@@ -26,7 +26,7 @@ struct ChooseArgs {
 };
 
 // A warp a token. Ties go to the lower number.
-KERNEL_OF(128, 4, choose, ChooseArgs args) {
+KERNEL_OF(128, 4, choose, ChooseArgs) {
     int token = blockIdx.x * 4 + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (token >= args.tokens) return;
     const float* logits = args.logits + static_cast<u64>(token) * args.experts;
@@ -85,7 +85,7 @@ struct Counts {
 };
 
 // One block. The order within an expert and that of the tiles is any: nothing depends on it.
-KERNEL_OF(EXPERT_THREADS, 1, sort_pairs, SortArgs args) {
+KERNEL_OF(EXPERT_THREADS, 1, sort_pairs, SortArgs) {
     SHARED(Counts, shared);
     int thread = threadIdx.x, numbers = args.experts + 1;
     for (int e = thread; e < numbers; e += EXPERT_THREADS) shared.pairs[e] = 0;
@@ -183,11 +183,11 @@ DEVICE void gate_up(const ExpertsArgs& args) {
     write_inner(args, pair, first, width, writes, shared.inner[r]);
 }
 
-KERNEL_OF(EXPERT_THREADS, 2, gate_up_1, ExpertsArgs args) { gate_up<1>(args); }
-KERNEL_OF(EXPERT_THREADS, 1, gate_up_8, ExpertsArgs args) { gate_up<DOT_PAIRS>(args); }
+KERNEL_OF(EXPERT_THREADS, 2, gate_up_1, ExpertsArgs) { gate_up<1>(args); }
+KERNEL_OF(EXPERT_THREADS, 1, gate_up_8, ExpertsArgs) { gate_up<DOT_PAIRS>(args); }
 
 // Few tokens: block (x, y) has the x-th tile of outputs of token y, and goes through its slots.
-KERNEL_OF(DOWN_THREADS, 4, down_and_sum, ExpertsArgs args) {
+KERNEL_OF(DOWN_THREADS, 4, down_and_sum, ExpertsArgs) {
     int row = blockIdx.x * DOWN_ROWS + threadIdx.x / TEAM, token = blockIdx.y;
     float sum = 0.0f;
 #pragma unroll 1
@@ -203,7 +203,7 @@ KERNEL_OF(DOWN_THREADS, 4, down_and_sum, ExpertsArgs args) {
 }
 
 // Many tokens: the y-th tile of pairs, each to a row of its own.
-KERNEL_OF(DOWN_THREADS, 3, down, ExpertsArgs args) {
+KERNEL_OF(DOWN_THREADS, 3, down, ExpertsArgs) {
     int expert, count, pairs[DOT_PAIRS];
     if (!pairs_of<DOT_PAIRS>(args, blockIdx.y, expert, count, pairs)) return;
     int row = blockIdx.x * DOWN_ROWS + threadIdx.x / TEAM, lane = threadIdx.x % TEAM;
@@ -218,7 +218,7 @@ KERNEL_OF(DOWN_THREADS, 3, down, ExpertsArgs args) {
 }
 
 // And their weighted sums, in the order of the slots. Block (x, y): columns of token y.
-KERNEL_OF(EXPERT_THREADS, 4, sum_slots, ExpertsArgs args) {
+KERNEL_OF(EXPERT_THREADS, 4, sum_slots, ExpertsArgs) {
     int column = blockIdx.x * EXPERT_THREADS + threadIdx.x;
     u64 token = blockIdx.y;
     if (column >= args.hidden) return;

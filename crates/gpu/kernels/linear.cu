@@ -29,7 +29,7 @@ DEVICE void linear(const LinearArgs& args) {
     }
 }
 
-KERNEL_OF(LINEAR_THREADS, 4, linear_1, LinearArgs args) { linear<1>(args); }
-KERNEL_OF(LINEAR_THREADS, 3, linear_2, LinearArgs args) { linear<2>(args); }
-KERNEL_OF(LINEAR_THREADS, 3, linear_4, LinearArgs args) { linear<4>(args); }
-KERNEL_OF(LINEAR_THREADS, 3, linear_8, LinearArgs args) { linear<8>(args); }
+KERNEL_OF(LINEAR_THREADS, 4, linear_1, LinearArgs) { linear<1>(args); }
+KERNEL_OF(LINEAR_THREADS, 3, linear_2, LinearArgs) { linear<2>(args); }
+KERNEL_OF(LINEAR_THREADS, 3, linear_4, LinearArgs) { linear<4>(args); }
+KERNEL_OF(LINEAR_THREADS, 3, linear_8, LinearArgs) { linear<8>(args); }

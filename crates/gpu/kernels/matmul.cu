@@ -24,7 +24,7 @@ DEVICE void matmul(const LinearArgs& args, const Matrix& w, float* out, int firs
     }
 }
 
-KERNEL_OF(MATMUL_THREADS, 3, matmul_64, LinearArgs args) {
+KERNEL_OF(MATMUL_THREADS, 3, matmul_64, LinearArgs) {
     SHARED(MatmulShared<MATMUL_INPUTS / 8>, shared);
     int block = blockIdx.x, index = 0;
     while (block >= args.first_block[index + 1]) index++;

@@ -34,7 +34,7 @@ struct AddNormArgs {
 };
 
 // A block a row.
-KERNEL_OF(NORM_THREADS, 4, add_norm, AddNormArgs args) {
+KERNEL_OF(NORM_THREADS, 4, add_norm, AddNormArgs) {
     SHARED(Partial, shared);
     int cols = args.cols;
     u64 start = static_cast<u64>(blockIdx.x) * cols;
@@ -85,7 +85,7 @@ struct GatedNormArgs {
 };
 
 // A warp a head.
-KERNEL_OF(NORM_THREADS, 4, gated_norm, GatedNormArgs args) {
+KERNEL_OF(NORM_THREADS, 4, gated_norm, GatedNormArgs) {
     int head = blockIdx.x * (NORM_THREADS / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (head >= args.heads) return;
     int dim = args.dim;
@@ -120,7 +120,7 @@ struct QuantiseArgs {
 };
 
 // Activations for products, where no kernel before has written them. Eight lanes a group.
-KERNEL_OF(NORM_THREADS, 4, quantise, QuantiseArgs args) {
+KERNEL_OF(NORM_THREADS, 4, quantise, QuantiseArgs) {
     int group = blockIdx.x * (NORM_THREADS / 8) + threadIdx.x / 8;
     bool writes = group < args.groups;
     float x[4];

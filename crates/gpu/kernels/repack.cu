@@ -232,7 +232,7 @@ DEVICE void repack_group(const RepackArgs& args, u64 index) {
     Repack<ID>::group(args.blocks + block * Repack<ID>::BYTES, at % per_block, at, to);
 }
 
-KERNEL_OF(REPACK_THREADS, 2, repack, RepackArgs args) {
+KERNEL_OF(REPACK_THREADS, 2, repack, RepackArgs) {
     u64 index = static_cast<u64>(blockIdx.x) * REPACK_THREADS + threadIdx.x;
     if (index >= static_cast<u64>(args.rows) * (args.to.cols / 32)) return;
     switch (args.to.format) {

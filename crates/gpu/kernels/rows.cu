@@ -38,7 +38,7 @@ DEVICE void embed_plain(const Matrix& table, int token, float* out) {
 }
 
 // A block a token.
-KERNEL_OF(ROW_THREADS, 2, embed, EmbedArgs args) {
+KERNEL_OF(ROW_THREADS, 2, embed, EmbedArgs) {
     int token = args.tokens[blockIdx.x];
     float* out = args.out + static_cast<u64>(blockIdx.x) * args.table.cols;
     switch (args.table.format) {
@@ -64,7 +64,7 @@ struct SelectArgs {
     int cols;
 };
 
-KERNEL_OF(ROW_THREADS, 4, select_rows, SelectArgs args) {
+KERNEL_OF(ROW_THREADS, 4, select_rows, SelectArgs) {
     const float* from = args.x + static_cast<u64>(args.rows[blockIdx.x]) * args.cols;
     float* to = args.out + static_cast<u64>(blockIdx.x) * args.cols;
     for (int i = threadIdx.x; i < args.cols; i += ROW_THREADS) to[i] = from[i];
@@ -79,7 +79,7 @@ struct ConcatArgs {
 };
 
 // A block a row.
-KERNEL_OF(ROW_THREADS, 4, concat, ConcatArgs args) {
+KERNEL_OF(ROW_THREADS, 4, concat, ConcatArgs) {
     u64 row = blockIdx.x;
     int cols = args.left_cols + args.right_cols;
     for (int i = threadIdx.x; i < cols; i += ROW_THREADS) {
@@ -97,7 +97,7 @@ struct AddArgs {
 };
 
 // A block a row.
-KERNEL_OF(ROW_THREADS, 4, add, AddArgs args) {
+KERNEL_OF(ROW_THREADS, 4, add, AddArgs) {
     u64 row = static_cast<u64>(blockIdx.x) * args.cols;
     for (int i = threadIdx.x; i < args.cols; i += ROW_THREADS) args.x[row + i] += args.addend[row + i];
 }

@@ -47,6 +47,17 @@ pub enum GpuError {
         /// What it would have to.
         needed: (u32, u32),
     },
+    /// The device cannot bring a kernel to where those before it still run.
+    #[error(
+        "{name} has compute capability {}.{}, and kernels overlap from 9.0 (Hopper) on",
+        capability.0, capability.1
+    )]
+    NoOverlap {
+        /// As the driver calls it.
+        name: String,
+        /// What it can do.
+        capability: (u32, u32),
+    },
     /// The driver refused a call.
     #[error("{call} failed: {reason} (error {code})")]
     Call {

@@ -28,6 +28,8 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// Launches go to the driver one by one, not as graphs: to see what graphs are good for.
     pub one_by_one: bool,
+    /// Kernels are brought to the device while those before them run, and wait there, where driver and device can.
+    pub dependent: bool,
     /// Each tensor is an allocation of its own: for tools that see what lies beyond one.
     pub tensors_apart: bool,
 }
@@ -45,6 +47,8 @@ pub struct Gpu {
     pub(crate) batches: Arc<BatchCache>,
     /// How the model's heads are turned, on the device.
     pub(crate) rotary: Arc<RotaryCache>,
+    /// Why kernels do not overlap although it was asked for.
+    no_overlap: Option<Arc<GpuError>>,
 }
 
 /// The last rotation, and its frequencies and axes on the device: a model has one.
@@ -67,6 +71,8 @@ impl Gpu {
         if options.one_by_one {
             driver.launch_one_by_one();
         }
+        let overlap = options.dependent.then(|| driver.launch_dependently());
+        let is_dependent = matches!(overlap, Some(Ok(())));
         Ok(Self {
             pool: Pool::new(Arc::clone(&driver), options.tensors_apart),
             uploads: Arc::new(Uploads::new(Arc::clone(&driver))),
@@ -75,7 +81,9 @@ impl Gpu {
                 Arc::clone(&driver),
                 options.compiler,
                 options.cache,
+                is_dependent,
             )),
+            no_overlap: overlap.and_then(Result::err).map(Arc::new),
             batches: Arc::default(),
             rotary: Arc::default(),
             driver,
@@ -85,6 +93,11 @@ impl Gpu {
     /// The device's driver.
     pub fn driver(&self) -> &Arc<Driver> {
         &self.driver
+    }
+
+    /// Why kernels do not wait by themselves for those before them, if [`Options::dependent`] was asked for in vain.
+    pub fn no_overlap(&self) -> Option<&GpuError> {
+        self.no_overlap.as_deref()
     }
 
     /// What decides how it rounds: on devices of equal names, equal models give equal bits.

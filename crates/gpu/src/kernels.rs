@@ -201,6 +201,9 @@ const HEADERS: &[(&str, &str)] = &[
 ];
 const BOOKS: &str = "codebooks.h";
 
+/// The option that makes kernels wait by themselves for those before them, from 9.0 on.
+pub const DEPENDENT: &str = "--define-macro=DEPENDENT";
+
 /// All sources by their names, the written header among them.
 #[cfg(any(test, feature = "standin"))]
 pub(crate) fn sources() -> Vec<(&'static str, String)> {
@@ -246,6 +249,8 @@ pub(crate) struct Kernels {
     compiler: Option<PathBuf>,
     /// Where compiled programs are kept; nowhere if none.
     cache: Option<PathBuf>,
+    /// Whether kernels wait by themselves for those before them.
+    is_dependent: bool,
     state: Mutex<State>,
 }
 
@@ -267,11 +272,13 @@ impl Kernels {
         driver: Arc<Driver>,
         compiler: Option<PathBuf>,
         cache: Option<PathBuf>,
+        is_dependent: bool,
     ) -> Self {
         Self {
             driver,
             compiler,
             cache,
+            is_dependent,
             state: Mutex::default(),
         }
     }
@@ -326,6 +333,9 @@ impl Kernels {
         let mut options = Vec::new();
         if program.by_format {
             options.push(format!("--define-macro=FORMATS={formats:#x}ull"));
+        }
+        if self.is_dependent {
+            options.push(DEPENDENT.into());
         }
         let version = self.version(state)?;
         let hash = program.hash(&arch, &options);

@@ -42,7 +42,7 @@ pub use driver::{Asked, Device, Driver, Event, Pinned};
 pub use error::GpuError;
 pub use formats_on_device::on_device as held_as;
 pub use gpu::{Gpu, Options};
-pub use kernels::{Budget, PROGRAMS, Program};
+pub use kernels::{Budget, DEPENDENT, PROGRAMS, Program};
 pub use matrix::{Experts, Matrix, Vector};
 pub use memory::PagesAndStates;
 pub use nvrtc::{Compiled, Nvrtc};

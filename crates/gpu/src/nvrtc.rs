@@ -23,6 +23,8 @@ functions! {
         log = "nvrtcGetProgramLog" (Handle, *mut c_char);
         cubin_size = "nvrtcGetCUBINSize" (Handle, *mut usize);
         cubin = "nvrtcGetCUBIN" (Handle, *mut c_char);
+        ptx_size = "nvrtcGetPTXSize" (Handle, *mut usize);
+        ptx = "nvrtcGetPTX" (Handle, *mut c_char);
     }
 }
 
@@ -30,6 +32,8 @@ functions! {
 pub struct Compiled {
     /// Machine code for one architecture.
     pub cubin: Vec<u8>,
+    /// What it was assembled from.
+    pub ptx: String,
     /// What the compiler said, if it was asked to.
     pub log: String,
 }
@@ -160,10 +164,12 @@ impl Nvrtc {
             } else {
                 made
             };
-            let log = program.read(self.api.log_size, self.api.log);
-            let log = String::from_utf8_lossy(&log)
-                .trim_end_matches('\0')
-                .to_owned();
+            let text = |bytes: Vec<u8>| {
+                let text = String::from_utf8_lossy(&bytes);
+                text.trim_end_matches('\0').to_owned()
+            };
+            let log = text(program.read(self.api.log_size, self.api.log));
+            let ptx = text(program.read(self.api.ptx_size, self.api.ptx));
             let cubin = program.read(self.api.cubin_size, self.api.cubin);
             if code != 0 || cubin.is_empty() {
                 return Err(GpuError::Compile {
@@ -172,7 +178,7 @@ impl Nvrtc {
                     log: format!("{log}(NVRTC error {code})"),
                 });
             }
-            Ok(Compiled { cubin, log })
+            Ok(Compiled { cubin, ptx, log })
         }
     }
 }

@@ -34,9 +34,32 @@ struct Node {
     const shim::Kernel* kernel;
     Index3 grid, block;
     std::vector<u64> args;
+    bool is_behind = false;  // the node before it
     void run() const { shim::launch(*kernel, grid, block, args.data()); }
 };
-struct Graph { std::vector<std::unique_ptr<Node>> nodes; };
+struct Graph {
+    std::vector<std::unique_ptr<Node>> nodes;
+    // Whether every node but the first comes behind the one before it.
+    bool is_chain() const {
+        return std::all_of(nodes.begin(), nodes.end(),
+                           [&](auto& node) { return node->is_behind != (node == nodes.front()); });
+    }
+};
+// A launch with attributes; the fields are those of `CUlaunchConfig` and `CUlaunchAttribute`.
+struct LaunchAttribute {
+    int id;
+    char padding[4];
+    int value;
+    char unused[60];
+};
+struct LaunchConfig {
+    unsigned grid[3], block[3], shared_bytes;
+    void* stream;
+    LaunchAttribute* attributes;
+    unsigned count;
+};
+// `CUgraphEdgeData`.
+struct Edge { u8 from_port, to_port, type, reserved[5]; };
 struct ReadyGraph {
     std::vector<Node> nodes;
     std::map<void*, size_t> places;  // of the nodes it was made of
@@ -51,6 +74,7 @@ struct Item {
 struct Stream {
     std::deque<Item> items;
     bool is_beside;
+    bool follows_kernel = false;  // and nothing else
 };
 
 std::vector<Stream*> streams;
@@ -87,6 +111,7 @@ void run_ahead(Stream* stream) {
 
 void ask(void* to, std::function<void()> work, Event after = nullptr) {
     static_cast<Stream*>(to)->items.push_back({std::move(work), std::move(after)});
+    static_cast<Stream*>(to)->follows_kernel = false;
     for (Stream* stream : streams) {
         if (stream->is_beside && coins() % 8 == 0) run_ahead(stream);
     }
@@ -269,7 +294,17 @@ Result cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, uns
     NodeParams params = {function, {gx, gy, gz}, {bx, by, bz}, shared_bytes, args, nullptr, nullptr, nullptr};
     if (!read_node(params, node)) return INVALID_VALUE;
     ask(stream, [node = std::move(node)] { node.run(); });
+    static_cast<Stream*>(stream)->follows_kernel = true;
     return OK;
+}
+// Asked for where a kernel waits by itself for the one before it, which a real driver would not demand.
+Result cuLaunchKernelEx(const LaunchConfig* config, void* function, void** args, void** extra) {
+    const int WAITS_BY_ITSELF = 6;
+    if (config->count != 1 || config->attributes->id != WAITS_BY_ITSELF || config->attributes->value != 1) return INVALID_VALUE;
+    if (!static_cast<Stream*>(config->stream)->follows_kernel) return INVALID_VALUE;
+    auto [gx, gy, gz] = config->grid;
+    auto [bx, by, bz] = config->block;
+    return cuLaunchKernel(function, gx, gy, gz, bx, by, bz, config->shared_bytes, config->stream, args, extra);
 }
 
 Result cuGraphCreate(void** graph, unsigned flags) {
@@ -279,14 +314,27 @@ Result cuGraphCreate(void** graph, unsigned flags) {
 // Nodes are run in the order in which they were added, which must be that of their dependencies.
 Result cuGraphAddKernelNode_v2(void** made, void* graph, void* const* before, size_t count, const NodeParams* params) {
     auto& nodes = static_cast<Graph*>(graph)->nodes;
-    if (count != (nodes.empty() ? 0 : 1) || (count == 1 && *before != nodes.back().get())) return INVALID_VALUE;
+    if (!static_cast<Graph*>(graph)->is_chain()) return INVALID_VALUE;
+    if (count > (nodes.empty() ? 0 : 1) || (count == 1 && *before != nodes.back().get())) return INVALID_VALUE;
     auto node = std::make_unique<Node>();
     if (!read_node(*params, *node)) return INVALID_VALUE;
+    node->is_behind = count == 1;
     *made = node.get();
     nodes.push_back(std::move(node));
     return OK;
 }
+// For kernels that wait by themselves for the one before them.
+Result cuGraphAddDependencies_v2(void* graph, void* const* from, void* const* to, const Edge* edge, size_t count) {
+    auto& nodes = static_cast<Graph*>(graph)->nodes;
+    if (count != 1 || nodes.size() < 2 || nodes.back()->is_behind) return INVALID_VALUE;
+    if (*from != nodes[nodes.size() - 2].get() || *to != nodes.back().get()) return INVALID_VALUE;
+    const Edge expected = {1, 0, 1, {}};
+    if (memcmp(edge, &expected, sizeof(Edge)) != 0) return INVALID_VALUE;
+    nodes.back()->is_behind = true;
+    return OK;
+}
 Result cuGraphInstantiateWithFlags(void** ready, void* graph, u64) {
+    if (!static_cast<Graph*>(graph)->is_chain()) return INVALID_VALUE;
     auto made = std::make_unique<ReadyGraph>();
     for (auto& node : static_cast<Graph*>(graph)->nodes) {
         made->places[node.get()] = made->nodes.size();

@@ -13,6 +13,8 @@ int nvrtcDestroyProgram(void** program) { delete static_cast<int*>(*program); *p
 int nvrtcCompileProgram(void*, int, const char* const*) { return 0; }
 int nvrtcGetProgramLogSize(void*, size_t* bytes) { *bytes = 1; return 0; }
 int nvrtcGetProgramLog(void*, char* log) { *log = 0; return 0; }
+int nvrtcGetPTXSize(void*, size_t* bytes) { *bytes = 1; return 0; }
+int nvrtcGetPTX(void*, char* text) { *text = 0; return 0; }
 int nvrtcGetCUBINSize(void*, size_t* bytes) { *bytes = 8; return 0; }
 int nvrtcGetCUBIN(void*, char* cubin) { memcpy(cubin, "standin", 8); return 0; }
 }

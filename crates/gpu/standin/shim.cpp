@@ -27,6 +27,7 @@ struct Thread {
     Fibre fibre;
     Index3 index;
     State state;
+    bool has_waited;         // for earlier kernels
     std::deque<std::vector<Copy>> copies;  // in groups, the last of which is open
 };
 
@@ -68,6 +69,7 @@ void wake(State state, unsigned first, unsigned end) {
 
 void thread_main() {
     running_call(running_args);
+    if (!threads[current].has_waited) fail("a thread that never waited for earlier kernels");
     alive--;
     switch_to_scheduler(State::DONE);
 }
@@ -79,6 +81,7 @@ void run_block() {
     for (unsigned t = 0; t < count; t++) {
         threads[t].index = {t, 0, 0};
         threads[t].state = State::READY;
+        threads[t].has_waited = false;
         threads[t].copies.clear();
         fibre_start(threads[t].fibre, thread_main);
         ready.push_back(t);
@@ -98,8 +101,14 @@ void run_block() {
 
 Registration::Registration(const char* name, Kernel kernel) { kernels()[name] = kernel; }
 
+// Nothing that threads do together may come before they wait for earlier kernels.
+void check_begun() {
+    if (!threads[current].has_waited) fail("a thread works before it has waited for earlier kernels");
+}
+
 // A barrier waits for all threads, also for those that have returned: kernels may not rely on these.
 void block_barrier() {
+    check_begun();
     if (++waiting < count) {
         switch_to_scheduler(State::AT_BLOCK);
         return;
@@ -109,6 +118,7 @@ void block_barrier() {
 }
 
 void warp_barrier() {
+    check_begun();
     unsigned index = current / 32;
     Warp& warp = warps[index];
     if (++warp.waiting < 32) {
@@ -125,6 +135,8 @@ u32* warp_words() {
     return warp.words[warp.turn];
 }
 unsigned lane() { return current % 32; }
+
+void wait_for_earlier() { threads[current].has_waited = true; }
 
 void copy_later(void* to, const void* from, size_t bytes) {
     auto& copies = threads[current].copies;
@@ -146,6 +158,7 @@ void wait_for_copies(size_t groups_left) {
 }
 
 void* shared_memory(size_t bytes) {
+    check_begun();
     if (!shared_bytes) {
         shared_bytes = static_cast<u8*>(aligned_alloc(64, (bytes + 63) / 64 * 64));
         // Values that are no numbers, and whose integers are large.

@@ -31,6 +31,8 @@ void warp_barrier();
 // Where the lanes of this warp leave up to MOST_WORDS words each for each other, for the turn that is on.
 constexpr unsigned MOST_WORDS = 12;
 u32* warp_words();
+// What every thread begins with, on a device that brings kernels there while earlier ones run.
+void wait_for_earlier();
 // Copies that are made when the thread waits for their group, and not before.
 void copy_later(void* to, const void* from, size_t bytes);
 void end_copies();
@@ -99,11 +101,15 @@ inline uint4 load16(const void* at) {
 #define blockDim shim::block_size
 #define gridDim shim::grid_size
 
-#define KERNEL(name, ...)                                                                            \
-    static void name(__VA_ARGS__);                                                                   \
-    static shim::Registration register_##name(#name, shim::Launcher<name>::kernel);                              \
-    static void name(__VA_ARGS__)
-#define KERNEL_OF(threads, blocks, name, ...) KERNEL(name, __VA_ARGS__)
+#define KERNEL(name, Args)                                                                           \
+    static void name##_body(const Args& args);                                                       \
+    static void name(Args args) {                                                                    \
+        shim::wait_for_earlier();                                                                    \
+        name##_body(args);                                                                           \
+    }                                                                                                \
+    static shim::Registration register_##name(#name, shim::Launcher<name>::kernel);                  \
+    static void name##_body(const Args& args)
+#define KERNEL_OF(threads, blocks, name, Args) KERNEL(name, Args)
 #define SHARED(type, name) type& name = *static_cast<type*>(shim::shared_memory(sizeof(type)))
 #define DEVICE inline
 #define TABLE static const

@@ -29,6 +29,62 @@ pub(crate) struct KernelNode {
     pub(crate) context: Pointer,
 }
 
+/// `CUlaunchConfig`: where and how a kernel runs.
+#[repr(C)]
+pub(crate) struct LaunchConfig {
+    pub(crate) grid: [u32; 3],
+    pub(crate) block: [u32; 3],
+    pub(crate) shared_bytes: u32,
+    pub(crate) stream: Pointer,
+    pub(crate) attributes: *const LaunchAttribute,
+    pub(crate) attribute_count: u32,
+}
+
+/// `CUlaunchAttribute`, of which the value is a number.
+#[repr(C, align(8))]
+pub(crate) struct LaunchAttribute {
+    pub(crate) id: i32,
+    pub(crate) padding: u32,
+    pub(crate) value: i32,
+    /// Of a union of 64 bytes.
+    pub(crate) unused: [u32; 15],
+}
+
+impl LaunchAttribute {
+    /// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`: the kernel waits by itself for the one that its stream has
+    /// before it.
+    pub(crate) const WAITS_BY_ITSELF: Self = Self {
+        id: 6,
+        padding: 0,
+        value: 1,
+        unused: [0; 15],
+    };
+}
+
+/// `CUgraphEdgeData`: what a node waits for.
+#[repr(C)]
+pub(crate) struct Edge {
+    pub(crate) from_port: u8,
+    pub(crate) to_port: u8,
+    pub(crate) kind: u8,
+    pub(crate) reserved: [u8; 5],
+}
+
+impl Edge {
+    /// From `CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC`, of `CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC`: as
+    /// [`LaunchAttribute::WAITS_BY_ITSELF`].
+    pub(crate) const WAITS_BY_ITSELF: Self = Self {
+        from_port: 1,
+        to_port: 0,
+        kind: 1,
+        reserved: [0; 5],
+    };
+}
+
+const _: () = assert!(
+    size_of::<LaunchConfig>() == 56 && size_of::<LaunchAttribute>() == 72 && size_of::<Edge>() == 8
+);
+
 /// A table of functions, and the library that has them.
 macro_rules! functions {
     ($(#[$about:meta])* $table:ident of $what:literal { $($name:ident = $symbol:literal ($($arg:ty),*);)* }) => {
@@ -106,27 +162,46 @@ functions! {
     }
 }
 
+functions! {
+    /// What a driver since CUDA 12.3 has for kernels that wait by themselves for those before them.
+    Dependent of "the NVIDIA driver" {
+        launch = "cuLaunchKernelEx" (*const LaunchConfig, Pointer, *mut Pointer, *mut Pointer);
+        add_dependencies = "cuGraphAddDependencies_v2" (Pointer, *const Pointer, *const Pointer, *const Edge, usize);
+    }
+}
+
+impl Dependent {
+    /// Finds them in the library at `path`, or the system's.
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self, GpuError> {
+        Self::of(library(path)?)
+    }
+}
+
 impl Api {
     /// Opens the library at `path`, or the system's.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, GpuError> {
-        let names: &[&str] = if cfg!(windows) {
-            &["nvcuda.dll"]
-        } else {
-            &["libcuda.so.1", "libcuda.so"]
-        };
-        let paths = match path {
-            Some(path) => vec![path],
-            None => names.iter().map(Path::new).collect(),
-        };
-        let mut reason = String::new();
-        for path in paths {
-            // SAFETY: the driver's library may be opened at any time; what its initialisers do is its
-            // maker's affair.
-            match unsafe { Library::new(path) } {
-                Ok(library) => return Self::of(library),
-                Err(error) => reason = format!("{}: {error}", path.display()),
-            }
-        }
-        Err(GpuError::NoDriver { reason })
+        Self::of(library(path)?)
     }
+}
+
+fn library(path: Option<&Path>) -> Result<Library, GpuError> {
+    let names: &[&str] = if cfg!(windows) {
+        &["nvcuda.dll"]
+    } else {
+        &["libcuda.so.1", "libcuda.so"]
+    };
+    let paths = match path {
+        Some(path) => vec![path],
+        None => names.iter().map(Path::new).collect(),
+    };
+    let mut reason = String::new();
+    for path in paths {
+        // SAFETY: the driver's library may be opened at any time; what its initialisers do is its
+        // maker's affair.
+        match unsafe { Library::new(path) } {
+            Ok(library) => return Ok(library),
+            Err(error) => reason = format!("{}: {error}", path.display()),
+        }
+    }
+    Err(GpuError::NoDriver { reason })
 }

@@ -41,6 +41,17 @@ impl Device {
         })
     }
 
+    /// An error if no kernel can be there while those before it run.
+    pub(crate) fn check_overlap(&self) -> Result<(), GpuError> {
+        if self.capability >= (9, 0) {
+            return Ok(());
+        }
+        Err(GpuError::NoOverlap {
+            name: self.name.clone(),
+            capability: self.capability,
+        })
+    }
+
     /// The driver's number for a device, and what it is.
     pub(super) fn find(api: &Api, ordinal: usize) -> Result<(i32, Self), GpuError> {
         const MULTIPROCESSORS: i32 = 16;

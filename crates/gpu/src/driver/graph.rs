@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use super::api::{Api, KernelNode};
+use super::api::{Api, Dependent, Edge, KernelNode};
 use super::queue::{Launch, Run};
 use super::{Handle, check};
 use crate::error::GpuError;
@@ -20,22 +20,26 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// Makes a graph of a run.
-    pub(super) fn new(api: &Api, run: Run) -> Result<Self, GpuError> {
+    /// Makes a graph of a run, whose kernels wait by themselves for each other if there is a `dependent`.
+    pub(super) fn new(
+        api: &Api,
+        dependent: Option<&Dependent>,
+        run: Run,
+    ) -> Result<Self, GpuError> {
         let mut graph = Self {
             recorded: Handle::NONE,
             ready: Handle::NONE,
             nodes: Vec::with_capacity(run.launches.len()),
             run,
         };
-        let made = graph.make(api);
+        let made = graph.make(api, dependent);
         if made.is_err() {
             graph.give_back(api);
         }
         made.map(|()| graph)
     }
 
-    fn make(&mut self, api: &Api) -> Result<(), GpuError> {
+    fn make(&mut self, api: &Api, dependent: Option<&Dependent>) -> Result<(), GpuError> {
         // SAFETY: the place outlives the call.
         check(api, "cuGraphCreate", unsafe {
             (api.create_graph)(&raw mut self.recorded.0, 0)
@@ -43,7 +47,8 @@ impl Graph {
         for launch in &self.run.launches {
             let mut node = Handle::NONE;
             let before = self.nodes.last().map_or(Handle::NONE, |before| *before);
-            let count = usize::from(!self.nodes.is_empty());
+            let is_first = self.nodes.is_empty();
+            let count = usize::from(!is_first && dependent.is_none());
             // SAFETY: the graph and the node before are its own; the driver copies what it is shown.
             let add = |params: *const KernelNode| unsafe {
                 (api.add_kernel_node)(
@@ -59,6 +64,19 @@ impl Graph {
                 "cuGraphAddKernelNode",
                 with_params(&self.run, launch, add),
             )?;
+            if let Some(dependent) = dependent.filter(|_| !is_first) {
+                // SAFETY: both nodes are of this graph, and the edge outlives the call.
+                let code = unsafe {
+                    (dependent.add_dependencies)(
+                        self.recorded.0,
+                        &raw const before.0,
+                        &raw const node.0,
+                        std::ptr::from_ref(&Edge::WAITS_BY_ITSELF),
+                        1,
+                    )
+                };
+                check(api, "cuGraphAddDependencies", code)?;
+            }
             self.nodes.push(node);
         }
         // SAFETY: the graph is whole; the place outlives the call.

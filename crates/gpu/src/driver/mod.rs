@@ -24,7 +24,7 @@ pub(crate) use stream::Stream;
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use api::Api;
@@ -60,6 +60,8 @@ pub struct Driver {
     ordinal: i32,
     context: Handle,
     stream: Handle,
+    /// The library, if not the system's.
+    library: Option<PathBuf>,
     queue: Mutex<Queue>,
 }
 
@@ -100,6 +102,7 @@ impl Driver {
             ordinal: number,
             context,
             stream,
+            library: library.map(Path::to_owned),
             queue: Mutex::new(Queue::new()),
         }))
     }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{MutexGuard, PoisonError};
 
-use super::api::Api;
+use super::api::{Api, Dependent, LaunchAttribute, LaunchConfig};
 use super::graph::Graph;
 use super::{Driver, Handle, check};
 use crate::error::GpuError;
@@ -86,6 +86,20 @@ pub struct Asked {
     pub calls: u64,
     /// Launches whose grid or arguments a graph had to be told anew.
     pub changes: u64,
+    /// Kernels that may be brought to the device while those before them run.
+    pub overlapping: u64,
+}
+
+impl Asked {
+    /// What was asked for after `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            kernels: self.kernels - before.kernels,
+            calls: self.calls - before.calls,
+            changes: self.changes - before.changes,
+            overlapping: self.overlapping - before.overlapping,
+        }
+    }
 }
 
 /// What is gathered, and the graphs.
@@ -102,6 +116,10 @@ pub(super) struct Queue {
     failure: Option<GpuError>,
     /// Whether each launch goes by itself.
     one_by_one: bool,
+    /// Where kernels wait by themselves for those before them.
+    dependent: Option<Dependent>,
+    /// Whether the last thing that the stream was asked for is a kernel that went by itself.
+    follows_kernel: bool,
 }
 
 impl Queue {
@@ -161,7 +179,7 @@ impl Queue {
                     launches: self.run.launches.clone(),
                     args: self.run.args.clone(),
                 };
-                match Graph::new(api, run) {
+                match Graph::new(api, self.dependent.as_ref(), run) {
                     Ok(graph) => {
                         known.graphs.push(graph);
                         known.graphs.last_mut().expect("it was just put there")
@@ -173,6 +191,7 @@ impl Queue {
                 }
             }
         };
+        let launches = self.run.launches.len() as u64;
         // SAFETY: who asked for each launch promised this.
         let changes = unsafe { graph.launch(api, stream, &mut self.run) };
         self.run.clear();
@@ -181,8 +200,13 @@ impl Queue {
             known.graphs.clear();
             known.is_refused = true;
         }
+        // What comes next waits for all of the graph.
+        self.follows_kernel = false;
         self.asked.calls += 1;
         self.asked.changes += changes? as u64;
+        if self.dependent.is_some() {
+            self.asked.overlapping += launches - 1;
+        }
         Ok(())
     }
 
@@ -190,31 +214,16 @@ impl Queue {
     fn send_launches(&mut self, api: &Api, stream: Handle) -> Result<(), GpuError> {
         let mut sent = Ok(());
         for launch in &self.run.launches {
-            let args = self.run.args_of(launch).as_ptr().cast_mut();
-            let mut pointers = [args.cast()];
-            let [x, y, z] = launch.grid;
-            // SAFETY: the driver copies the argument before it returns; the rest was promised by who
-            // asked for the launch.
-            let code = unsafe {
-                (api.launch)(
-                    launch.function.0,
-                    x,
-                    y,
-                    z,
-                    launch.threads,
-                    1,
-                    1,
-                    0,
-                    stream.0,
-                    pointers.as_mut_ptr(),
-                    std::ptr::null_mut(),
-                )
-            };
+            let overlaps = self.dependent.as_ref().filter(|_| self.follows_kernel);
+            // SAFETY: promised by who asked for the launch.
+            let code = unsafe { send_launch(api, overlaps, stream, &self.run, launch) };
             self.asked.calls += 1;
+            self.asked.overlapping += u64::from(overlaps.is_some());
             sent = check(api, "cuLaunchKernel", code);
             if sent.is_err() {
                 break;
             }
+            self.follows_kernel = true;
         }
         self.run.clear();
         sent
@@ -230,6 +239,59 @@ impl Queue {
         if let Some(known) = oldest.and_then(|oldest| self.known.remove(&oldest)) {
             known.give_back(api);
         }
+    }
+}
+
+/// Asks for a kernel, which waits by itself for the one before it if there is an `overlaps`.
+///
+/// # Safety
+/// As [`Driver::launch`].
+unsafe fn send_launch(
+    api: &Api,
+    overlaps: Option<&Dependent>,
+    stream: Handle,
+    run: &Run,
+    launch: &Launch,
+) -> i32 {
+    let args = run.args_of(launch).as_ptr().cast_mut();
+    let mut pointers = [args.cast()];
+    let none = std::ptr::null_mut();
+    if let Some(dependent) = overlaps {
+        let config = LaunchConfig {
+            grid: launch.grid,
+            block: [launch.threads, 1, 1],
+            shared_bytes: 0,
+            stream: stream.0,
+            attributes: std::ptr::from_ref(&LaunchAttribute::WAITS_BY_ITSELF),
+            attribute_count: 1,
+        };
+        // SAFETY: the driver copies the argument and the attribute before it returns.
+        return unsafe {
+            (dependent.launch)(
+                &raw const config,
+                launch.function.0,
+                pointers.as_mut_ptr(),
+                none,
+            )
+        };
+    }
+    let ([x, y, z], threads) = (launch.grid, launch.threads);
+    let function = launch.function.0;
+    // SAFETY: as above.
+    unsafe {
+        (api.launch)(
+            function,
+            x,
+            y,
+            z,
+            threads,
+            1,
+            1,
+            0,
+            stream.0,
+            pointers.as_mut_ptr(),
+            none,
+        )
     }
 }
 
@@ -284,12 +346,27 @@ impl Driver {
         self.queue().one_by_one = true;
     }
 
+    /// Has kernels wait by themselves for those before them from now on, so that they can be brought to the device
+    /// while these run. They must be compiled to do so.
+    ///
+    /// # Errors
+    /// If the device is before 9.0, or the driver before CUDA 12.3: then nothing is changed.
+    pub(crate) fn launch_dependently(&self) -> Result<(), GpuError> {
+        self.device().check_overlap()?;
+        let dependent = Dependent::open(self.library.as_deref())?;
+        self.send_gathered();
+        self.queue().dependent = Some(dependent);
+        Ok(())
+    }
+
     /// Sends what was gathered, before anything else is asked for. What fails is kept for
     /// [`Driver::failure`].
     pub(super) fn send_gathered(&self) {
         let mut queue = self.queue();
         queue.send(&self.api, self.stream);
         queue.most = FIRST_RUN;
+        // Whatever comes now, the next kernel waits for all of it.
+        queue.follows_kernel = false;
     }
 
     /// What failed since it was asked.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use formats::DType;
 use tensor::{AttentionShape, OpError, Ops, Tensor};
 
-use super::{Random, assert_same, attention, gpu, read, standin_options, upload};
+use super::{Random, assert_same, attention, gpu, gpu_with, read, standin_options, upload};
 use crate::args::{self, KernelArgs};
 use crate::{Asked, Device, Driver, Event, Gpu, GpuError, Nvrtc, Options, nvrtc};
 
@@ -92,6 +92,11 @@ fn devices_that_are_too_old_are_refused() {
         driver_version: 12_040,
     };
     assert!(device((7, 5)).check().is_ok() && device((12, 0)).check().is_ok());
+    assert!(device((9, 0)).check_overlap().is_ok() && device((12, 0)).check_overlap().is_ok());
+    for old in [(7, 5), (8, 9)] {
+        let error = device(old).check_overlap().unwrap_err();
+        assert!(error.to_string().contains("from 9.0"), "{error}");
+    }
     for old in [(6, 1), (7, 0), (7, 2)] {
         let error = device(old).check().unwrap_err();
         assert!(matches!(error, GpuError::TooOld { .. }));
@@ -170,12 +175,7 @@ fn add_often(gpu: &Gpu, (x, y): (&Tensor, &Tensor), times: usize) -> (Tensor, Ve
         }
         // Something else that is asked for sends what was gathered.
         Event::record(gpu.driver()).unwrap();
-        let after = gpu.driver().asked();
-        Asked {
-            kernels: after.kernels - before.kernels,
-            calls: after.calls - before.calls,
-            changes: after.changes - before.changes,
-        }
+        gpu.driver().asked().since(&before)
     });
     let asked = asked.collect();
     (read(gpu, sum), asked)
@@ -200,6 +200,7 @@ fn launches_that_come_again_are_one_call() {
         kernels: 10,
         calls,
         changes,
+        overlapping: 0,
     };
     let (sum, asked) = add_often(&gpu, (&x, &y), 5);
     assert_same("fifty times", sum.data(), expected.data());
@@ -214,6 +215,38 @@ fn launches_that_come_again_are_one_call() {
     let (sum, asked) = add_often(&gpu, (&x, &y), 5);
     assert_same("one by one", sum.data(), expected.data());
     assert_eq!(asked, [of(10, 0); 5]);
+}
+
+#[test]
+fn kernels_may_come_while_those_before_them_run() {
+    let Some(gpu) = gpu() else { return };
+    let mut random = Random::new(4);
+    let (x, y) = (random.tensor(3, 64), random.tensor(3, 64));
+    let (expected, asked) = add_often(&gpu, (&x, &y), 5);
+    assert!(asked.iter().all(|asked| asked.overlapping == 0));
+    drop(gpu);
+    let dependent = |options| Options {
+        dependent: true,
+        ..options
+    };
+    let Some(gpu) = gpu_with(dependent) else {
+        return;
+    };
+    if gpu.no_overlap().is_some() {
+        return;
+    }
+    for one_by_one in [false, true] {
+        if one_by_one {
+            gpu.driver().launch_one_by_one();
+        }
+        let (sum, asked) = add_often(&gpu, (&x, &y), 5);
+        assert_same("kernels that overlap", sum.data(), expected.data());
+        // All but the first after something else: a copy, an event, what was waited for.
+        let overlapping: Vec<u64> = asked.iter().map(|asked| asked.overlapping).collect();
+        assert_eq!(overlapping, [9; 5], "one by one: {one_by_one}");
+        let calls: u64 = asked.iter().map(|asked| asked.calls).sum();
+        assert!(one_by_one == (calls == 50) || super::are_apart(), "{calls}");
+    }
 }
 
 #[test]

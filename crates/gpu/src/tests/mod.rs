@@ -81,6 +81,11 @@ static ONE: Mutex<()> = Mutex::new(());
 
 /// The stand-in, or `None` with a word about it.
 pub(crate) fn gpu() -> Option<Alone> {
+    gpu_with(|options| options)
+}
+
+/// The same, opened with other options.
+pub(crate) fn gpu_with(change: impl Fn(Options) -> Options) -> Option<Alone> {
     let overruns = std::env::var_os(sanitized::OVERRUN).map(|_| sanitized::OVERRUNS);
     let build = Build {
         sanitized: std::env::var_os(SANITIZED).is_some(),
@@ -90,9 +95,11 @@ pub(crate) fn gpu() -> Option<Alone> {
     if is_real() {
         let options = Options {
             tensors_apart: are_apart(),
+            // Tests compile much the same.
+            cache: Some(std::env::temp_dir().join("tidemill-test-kernels")),
             ..Options::default()
         };
-        let gpu = Gpu::open(options).expect("this machine has a GPU");
+        let gpu = Gpu::open(change(options)).expect("this machine has a GPU");
         return Some(Alone { gpu, _one: one });
     }
     let Some(options) = standin::options(&build_folder(), &build).expect("the stand-in compiles")
@@ -105,7 +112,7 @@ pub(crate) fn gpu() -> Option<Alone> {
         ..options
     };
     Some(Alone {
-        gpu: Gpu::open(options).expect("the stand-in opens"),
+        gpu: Gpu::open(change(options)).expect("the stand-in opens"),
         _one: one,
     })
 }
