@@ -3,8 +3,7 @@
 #
 #     bench/gpu-programs.sh FOLDER
 #
-# The engine's tests find models below the repository's path at build time: the repository must be at the
-# same path there, or be linked to it.
+# Without what debuggers read, for whoever may carry little. The repository has to be there too, for the models of tests.
 set -euo pipefail
 folder=$1
 mkdir -p "$folder"
@@ -16,3 +15,6 @@ cargo build --release --locked --bin tidemill
 cp "$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release/tidemill" "$folder/tidemill"
 cp "$(test_program -p tidemill-gpu --lib)" "$folder/gpu-ops"
 cp "$(test_program -p tidemill-engine --test gpu)" "$folder/gpu-models"
+strip --strip-debug "$folder/tidemill" "$folder/gpu-ops" "$folder/gpu-models" || echo "no strip: the programs are large"
+pwd >"$folder/repository"
+du -h "$folder"/*
