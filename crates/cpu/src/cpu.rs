@@ -158,7 +158,9 @@ impl Cpu {
     pub fn numerics(&self) -> String {
         let activations = match self.activations {
             Activations::Exact => "exact",
-            Activations::Quantised if attention::has_pairs(self) => "quantised, in pairs of bf16",
+            Activations::Quantised if attention::has_whole_numbers(self) => {
+                "quantised, in pairs of 16-bit numbers"
+            }
             Activations::Quantised => "quantised",
         };
         format!("{}, activations {activations}", self.isa())

@@ -6,6 +6,8 @@ use crate::simd::{Dispatch, Kernel, MAX_LANES, Simd};
 pub(crate) trait Stored: Copy {
     /// The bytes of one value.
     const BYTES: usize;
+    /// Whether it is [`F16`].
+    const IS_F16: bool = false;
 
     /// A vector of values.
     ///
@@ -50,6 +52,7 @@ impl Stored for F32 {
 
 impl Stored for F16 {
     const BYTES: usize = 2;
+    const IS_F16: bool = true;
 
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, from: *const u8) -> S::F {

@@ -162,4 +162,16 @@ impl Simd for Avx512 {
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         })
     }
+
+    #[inline(always)]
+    fn largest(self, a: __m512) -> f32 {
+        avx512!({
+            let high = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(a));
+            let eight = _mm256_max_ps(_mm512_castps512_ps256(a), _mm256_castpd_ps(high));
+            let high = _mm256_extractf128_ps::<1>(eight);
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), high);
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        })
+    }
 }

@@ -153,6 +153,19 @@ pub(crate) trait Simd: Words {
     fn exp2_integral(self, n: Self::F) -> Self::F;
     /// The sum of all lanes, in an order that is always the same.
     fn sum(self, a: Self::F) -> f32;
+
+    /// The largest of all lanes.
+    #[inline(always)]
+    fn largest(self, a: Self::F) -> f32 {
+        let mut lanes = [f32::NEG_INFINITY; MAX_LANES];
+        // SAFETY: there is room for the most lanes.
+        unsafe { self.store(lanes.as_mut_ptr(), a) };
+        let mut largest = lanes[0];
+        for lane in lanes {
+            largest = if lane > largest { lane } else { largest };
+        }
+        largest
+    }
 }
 
 /// The most lanes any set has.

@@ -10,7 +10,7 @@ use formats::DType;
 use super::PIECE;
 use super::pack::{Cached, CachedRows, Q4, Q8};
 use super::tile::{QUERIES, Softmax, weights};
-use super::units::Single;
+use super::units::{Single, UnitKind};
 use crate::cpu::Cpu;
 use crate::dots::float::{Bf16, F16, F32};
 use crate::dots::words::Rows;
@@ -19,6 +19,8 @@ use crate::simd::{Kernel, MAX_LANES, Simd};
 
 /// The most queries this is for: as many sums as the registers hold twice.
 pub(super) const MOST: usize = 2 * QUERIES;
+/// The same with whole numbers, which are made once for all of them.
+pub(super) const MOST_WHOLE: usize = 16 * QUERIES;
 /// Vectors of columns whose sums are kept together.
 const STRIP: usize = 2;
 /// Words that are turned at once.
@@ -30,8 +32,10 @@ pub(super) struct Few<'a> {
     pub(super) scale: f32,
     /// Of a row, in values.
     pub(super) padded: usize,
-    /// `[queries, padded]`, [`QUERIES`] or [`MOST`] of them.
+    /// `[queries, padded / VALUES]` units, [`QUERIES`] or [`MOST`] of them.
     pub(super) queries: &'a [f32],
+    /// Of each query, where they are whole.
+    pub(super) query_scales: &'a [f32],
     /// How many of the piece's keys each query sees.
     pub(super) visible: &'a [usize],
     pub(super) keys: CachedRows<'a>,
@@ -41,6 +45,13 @@ pub(super) struct Few<'a> {
     /// `[queries, PIECE]`: room for the scores. Their places are known while compiling, so that they need no
     /// registers.
     pub(super) scores: &'a mut [f32],
+    /// [`PIECE`]: room for the values' factors and scales, where they are whole.
+    pub(super) value_factors: &'a mut [f32],
+    pub(super) value_scales: &'a mut [f32],
+    /// `[2, padded / VALUES]`: room for two keys' units, where they are whole.
+    pub(super) key_units: &'a mut [f32],
+    /// Room for a piece's values in a strip of columns, where they are whole.
+    pub(super) strip: &'a mut [f32],
     /// `[queries, padded]`
     pub(super) mixed: &'a mut [f32],
     /// Per query.
@@ -48,7 +59,14 @@ pub(super) struct Few<'a> {
 }
 
 impl Few<'_> {
-    pub(super) fn attend(mut self, cpu: &Cpu) {
+    pub(super) fn attend(mut self, kind: UnitKind, cpu: &Cpu) {
+        #[cfg(target_arch = "x86_64")]
+        if kind == UnitKind::Whole {
+            // SAFETY: there are such units only where the backend has found the instructions.
+            return unsafe { self.attend_whole() };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        debug_assert!(kind == UnitKind::Single, "there are no others here");
         let scores = Scores(&mut self);
         match scores.0.keys.dtype {
             DType::F32 => scores.of(cpu, F32),
@@ -72,7 +90,7 @@ impl Few<'_> {
 
     /// How many keys some query sees.
     #[inline(always)]
-    fn most(&self) -> usize {
+    pub(super) fn most(&self) -> usize {
         let mut most = 0;
         for &count in self.visible {
             most = if count > most { count } else { most };
@@ -165,7 +183,8 @@ impl Kernel for Weights<'_, '_> {
         let mut factors = [[1.0, 0.0]; MOST];
         for query in 0..few.visible.len() {
             let scores = &mut few.scores[query * PIECE..][..PIECE];
-            let found = weights(Single(s), scores, few.visible[query], most, few.scale);
+            let visible = few.visible[query];
+            let (found, _) = weights(Single(s), scores, visible, most, few.scale, &[]);
             if few.visible[query] > 0 {
                 (few.softmax[query], factors[query]) = few.softmax[query].merge(found);
             }
@@ -257,7 +276,7 @@ impl CachedRows<'_> {
 
     /// Asks for the bytes from `from` to `to` of a row, if there is such.
     #[inline(always)]
-    fn prefetch_part(&self, index: usize, from: usize, to: usize) {
+    pub(super) fn prefetch_part(&self, index: usize, from: usize, to: usize) {
         if let Some(row) = self.rows.get(index) {
             for byte in (from..to).step_by(LINE) {
                 prefetch::into_second(row.wrapping_add(byte));

@@ -10,12 +10,29 @@
 //! multiplies. Where there are too few rows for the threads, a task takes one piece only, and where
 //! they are too few to pack for, `few` multiplies with what lies in the pages.
 
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "only x86-64 multiplies whole numbers")
+)]
 mod few;
+#[cfg(target_arch = "x86_64")]
+mod few_whole;
 mod inputs;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "only x86-64 multiplies whole numbers")
+)]
 mod pack;
+#[cfg_attr(
+    not(any(test, target_arch = "x86_64")),
+    expect(dead_code, reason = "only x86-64 multiplies whole numbers")
+)]
+mod scales;
 mod softmax;
 mod tile;
 mod units;
+#[cfg(target_arch = "x86_64")]
+mod whole;
 
 use std::ops::Range;
 
@@ -23,10 +40,10 @@ use formats::DType;
 use tensor::reference::{check_batch, check_shape, shape_error};
 use tensor::{AttentionShape, Batch, HostMemory, OpError, PageId, Span, Tensor, quant};
 
-use self::few::{Few, MOST};
+use self::few::Few;
 use self::pack::{CachedRows, PackQueries, TILE, is_packable, pack_keys, pack_values};
 use self::softmax::{Finish, Merge};
-use self::tile::{Attend, QUERIES, Softmax};
+use self::tile::{Attend, QUERIES, Scales, Softmax};
 use self::units::UnitKind;
 use super::is_multiple;
 use crate::cpu::Cpu;
@@ -40,9 +57,9 @@ const PIECE: usize = 256;
 /// Bytes of packed queries a task takes at most, likewise.
 const QUERY_BYTES: usize = 128 << 10;
 
-/// Whether a cache of few bits is multiplied in pairs of bf16.
-pub(crate) fn has_pairs(cpu: &Cpu) -> bool {
-    UnitKind::of(cpu, [DType::BF16; 2]) == UnitKind::Pair
+/// Whether keys and values of less than 32 bits are multiplied as whole numbers.
+pub(crate) fn has_whole_numbers(cpu: &Cpu) -> bool {
+    UnitKind::of(cpu, [DType::F16; 2], 1) == UnitKind::Whole
 }
 
 /// Where an operation works: a layer's pages, for the rows of a batch.
@@ -98,7 +115,11 @@ pub(super) fn attend(
         place,
         query,
         gate,
-        kind: UnitKind::of(cpu, [memory.layout().key_type, memory.layout().value_type]),
+        kind: UnitKind::of(
+            cpu,
+            [memory.layout().key_type, memory.layout().value_type],
+            head_dim,
+        ),
         group: heads / kv_heads,
         padded: head_dim.next_multiple_of(TILE * cpu.dispatch.lanes()),
         row_bytes: memory.layout().row_bytes()?,
@@ -165,13 +186,14 @@ impl Work<'_> {
 
 impl Context<'_> {
     fn work(&self) -> Vec<Work<'_>> {
-        // As many as fit the cache, unless that leaves threads without work.
+        // As many as fit the cache, unless that leaves threads without work: each piece can be a task.
         let row_bytes = self.group * self.units() * size_of::<f32>();
         let at_most = (QUERY_BYTES / row_bytes).max(1);
-        let share = self.place.batch.rows().div_ceil(2 * self.cpu.threads());
-        let rows_at_once = share.clamp(1, at_most);
         let mut work = Vec::new();
         for span in &self.place.batch.spans {
+            let pieces = (span.past + span.rows.len()).div_ceil(PIECE);
+            let share = (self.place.batch.rows() * pieces).div_ceil(2 * self.cpu.threads());
+            let rows_at_once = share.clamp(1, at_most);
             for start in span.rows.clone().step_by(rows_at_once) {
                 for kv_head in 0..self.place.shape.kv_heads {
                     work.push(Work {
@@ -286,12 +308,20 @@ impl Context<'_> {
             PIECE * units,
             lanes * units,
             scored * PIECE,
+            queries,
+            PIECE,
+            PIECE,
         ];
         with_scratch(lens.iter().sum(), |buffers| {
             let (query_units, buffers) = buffers.split_at_mut(lens[0]);
             let (keys, buffers) = buffers.split_at_mut(lens[1]);
-            let (values, buffers) = buffers.split_at_mut(lens[2]);
-            let (row_units, scores) = buffers.split_at_mut(lens[3]);
+            let (packed, buffers) = buffers.split_at_mut(lens[2]);
+            let (row_units, buffers) = buffers.split_at_mut(lens[3]);
+            let (scores, buffers) = buffers.split_at_mut(lens[4]);
+            // What is not there counts as nothing.
+            buffers.fill(0.0);
+            let (query_scales, buffers) = buffers.split_at_mut(lens[5]);
+            let (key_scales, value_scales) = buffers.split_at_mut(lens[6]);
             let query = |index: usize| {
                 let row = work.rows.start + index / self.group;
                 let column = (work.kv_head * self.group + index % self.group) * head_dim;
@@ -305,6 +335,7 @@ impl Context<'_> {
                 padded,
                 rows: &rows,
                 units: query_units,
+                scales: query_scales,
             };
             kind.run(cpu, pack);
             let mut visible = vec![0; queries];
@@ -327,26 +358,32 @@ impl Context<'_> {
                                     scale,
                                     padded,
                                     queries: query_units,
+                                    query_scales,
                                     visible: &visible,
                                     keys,
                                     values,
                                     ahead,
                                     scores,
+                                    // Keys' scales are used at once.
+                                    value_factors: key_scales,
+                                    value_scales,
+                                    key_units: row_units,
+                                    strip: packed,
                                     mixed,
                                     softmax,
                                 };
-                                few.attend(cpu);
+                                few.attend(kind, cpu);
                             });
                         });
                     });
                     continue;
                 }
                 self.with_keys(work, start..end, |rows| {
-                    pack_keys(kind, cpu, rows, padded, row_units, keys);
+                    pack_keys(kind, cpu, rows, padded, row_units, (keys, key_scales));
                 });
                 let strip_len = PIECE / kind.values() * TILE * lanes;
                 self.with_values(work, start..end, |rows| {
-                    pack_values(kind, cpu, rows, padded, strip_len, values);
+                    pack_values(kind, cpu, rows, padded, strip_len, (packed, value_scales));
                 });
                 let attend = Attend {
                     scale,
@@ -354,7 +391,12 @@ impl Context<'_> {
                     queries: query_units,
                     visible: &visible,
                     keys,
-                    values,
+                    values: packed,
+                    scales: Scales {
+                        queries: query_scales,
+                        keys: key_scales,
+                        values: value_scales,
+                    },
                     strip_len,
                     scores,
                     mixed,
@@ -367,7 +409,7 @@ impl Context<'_> {
 
     /// Whether a work's queries are so few that packing what they are multiplied with does not pay.
     fn are_few(&self, work: &Work<'_>) -> bool {
-        self.kind == UnitKind::Single && self.queries(work) <= MOST
+        self.queries(work) <= self.kind.few()
     }
 
     /// Calls `body` with the keys of some positions of a piece.

@@ -2,10 +2,13 @@
 //!
 //! A row of `head_dim` values is padded with zeros to whole tiles of [`TILE`] vectors. Keys lie
 //! turned, one per lane; values lie as they are. Both are decoded from the cache's type once for
-//! all queries of a task.
+//! all queries of a task, and scaled where they are to be whole.
+
+use std::marker::PhantomData;
 
 use formats::DType;
 
+use super::scales::{RowScales, TOGETHER};
 use super::units::{UnitKernel, UnitKind, Units};
 use crate::cpu::Cpu;
 use crate::dots::float::{Bf16, F16, F32, Stored};
@@ -42,21 +45,47 @@ impl CachedRows<'_> {
 
 /// A type of cached values.
 pub(super) trait Cached: Copy {
+    /// Whether it is that of half precision.
+    const IS_F16: bool;
+
+    /// What no magnitude of a row exceeds, where its blocks say so: the largest one, if they were made to have it.
+    ///
+    /// # Safety
+    /// As [`Cached::load`].
+    #[inline(always)]
+    unsafe fn bound(_row: *const u8, _cols: usize) -> Option<f32> {
+        None
+    }
+
     /// A vector of a row's values from `at` on; zeros beyond `cols`.
     ///
     /// # Safety
     /// `row` must point to a row of `cols` values, whole blocks if the type has blocks. `at` is a
     /// multiple of the lanes.
     unsafe fn load<S: Simd>(s: S, row: *const u8, at: usize, cols: usize) -> S::F;
+
+    /// The same where all lanes are below `cols`.
+    ///
+    /// # Safety
+    /// As [`Cached::load`], and the row must have all of them.
+    unsafe fn load_within<S: Simd>(s: S, row: *const u8, at: usize) -> S::F;
 }
 
 impl<W: Stored> Cached for W {
+    const IS_F16: bool = W::IS_F16;
+
+    #[inline(always)]
+    unsafe fn load_within<S: Simd>(s: S, row: *const u8, at: usize) -> S::F {
+        // SAFETY: as the caller promises.
+        unsafe { W::load(s, row.add(at * W::BYTES)) }
+    }
+
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, row: *const u8, at: usize, cols: usize) -> S::F {
         // SAFETY: the row has the values up to `cols`.
         unsafe {
             if at + S::LANES <= cols {
-                W::load(s, row.add(at * W::BYTES))
+                Self::load_within(s, row, at)
             } else if at < cols {
                 W::load_first(s, row.add(at * W::BYTES), cols - at)
             } else {
@@ -85,12 +114,47 @@ unsafe fn scale<S: Simd>(s: S, block: *const u8) -> S::F {
     s.half_to_float(s.splat_words(u32::from(bits)))
 }
 
+/// The largest magnitude of the scales that so many blocks begin with.
+///
+/// # Safety
+/// `row` must point to the blocks.
+#[inline(always)]
+unsafe fn largest_scale(row: *const u8, blocks: usize, block_bytes: usize) -> f32 {
+    // Magnitudes come in the order of their bits.
+    let mut largest = 0;
+    for block in 0..blocks {
+        // SAFETY: as the caller promises.
+        let bits = unsafe { row.add(block * block_bytes).cast::<u16>().read_unaligned() };
+        let magnitude = u16::from_le(bits) & 0x7fff;
+        largest = if magnitude > largest {
+            magnitude
+        } else {
+            largest
+        };
+    }
+    half::f16::from_bits(largest).to_f32()
+}
+
 impl Cached for Q8 {
+    const IS_F16: bool = false;
+
+    #[inline(always)]
+    unsafe fn bound(row: *const u8, cols: usize) -> Option<f32> {
+        // SAFETY: as the caller promises.
+        Some(128.0 * unsafe { largest_scale(row, cols.div_ceil(32), 34) })
+    }
+
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, row: *const u8, at: usize, cols: usize) -> S::F {
         if at >= cols {
             return s.splat(0.0);
         }
+        // SAFETY: the block exists, and lanes divide it.
+        unsafe { Self::load_within(s, row, at) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_within<S: Simd>(s: S, row: *const u8, at: usize) -> S::F {
         // SAFETY: the block exists, and lanes divide it.
         unsafe {
             let block = row.add(at / 32 * 34);
@@ -100,11 +164,25 @@ impl Cached for Q8 {
 }
 
 impl Cached for Q4 {
+    const IS_F16: bool = false;
+
+    #[inline(always)]
+    unsafe fn bound(row: *const u8, cols: usize) -> Option<f32> {
+        // SAFETY: as the caller promises.
+        Some(8.0 * unsafe { largest_scale(row, cols.div_ceil(32), 18) })
+    }
+
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, row: *const u8, at: usize, cols: usize) -> S::F {
         if at >= cols {
             return s.splat(0.0);
         }
+        // SAFETY: the block exists, and lanes divide it.
+        unsafe { Self::load_within(s, row, at) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_within<S: Simd>(s: S, row: *const u8, at: usize) -> S::F {
         // SAFETY: the block exists, and lanes divide its halves.
         unsafe {
             let block = row.add(at / 32 * 18);
@@ -131,11 +209,11 @@ pub(super) fn is_packable(dtype: DType) -> bool {
 macro_rules! run_for {
     ($kind:ident, $cpu:ident, $dtype:expr, $kernel:ident { $($field:ident),* }) => {
         match $dtype {
-            DType::F32 => $kind.run($cpu, $kernel { cached: F32, $($field),* }),
-            DType::F16 => $kind.run($cpu, $kernel { cached: F16, $($field),* }),
-            DType::BF16 => $kind.run($cpu, $kernel { cached: Bf16, $($field),* }),
-            DType::Q8_0 => $kind.run($cpu, $kernel { cached: Q8, $($field),* }),
-            DType::Q4_0 => $kind.run($cpu, $kernel { cached: Q4, $($field),* }),
+            DType::F32 => $kind.run($cpu, $kernel { of: PhantomData::<F32>, $($field),* }),
+            DType::F16 => $kind.run($cpu, $kernel { of: PhantomData::<F16>, $($field),* }),
+            DType::BF16 => $kind.run($cpu, $kernel { of: PhantomData::<Bf16>, $($field),* }),
+            DType::Q8_0 => $kind.run($cpu, $kernel { of: PhantomData::<Q8>, $($field),* }),
+            DType::Q4_0 => $kind.run($cpu, $kernel { of: PhantomData::<Q4>, $($field),* }),
             _ => unreachable!("asked is_packable first"),
         }
     };
@@ -148,6 +226,8 @@ pub(super) struct PackQueries<'a> {
     /// Where each row of f32 begins; `None` for a row of zeros.
     pub(super) rows: &'a [Option<*const f32>],
     pub(super) units: &'a mut [f32],
+    /// Gets what each row's numbers are multiplied with, where they are whole.
+    pub(super) scales: &'a mut [f32],
 }
 
 impl UnitKernel for PackQueries<'_> {
@@ -156,12 +236,13 @@ impl UnitKernel for PackQueries<'_> {
         let s = u.simd();
         let units = self.padded / U::VALUES;
         assert!(self.units.len() >= self.rows.len() * units);
+        assert!(self.scales.len() >= self.rows.len());
         for (index, row) in self.rows.iter().enumerate() {
             let to = self.units[index * units..].as_mut_ptr();
             match row {
                 // SAFETY: the row has `cols` values, and `to` room for the padded ones.
                 Some(row) => unsafe {
-                    pack_row(u, F32, row.cast(), (self.cols, self.padded), to);
+                    self.scales[index] = u.pack_query(*row, self.cols, self.padded, to);
                 },
                 None => {
                     for at in (0..units).step_by(U::S::LANES) {
@@ -174,39 +255,16 @@ impl UnitKernel for PackQueries<'_> {
     }
 }
 
-/// Writes a row's units.
-///
-/// # Safety
-/// As [`Cached::load`]; `to` must have room for the padded row.
-#[inline(always)]
-unsafe fn pack_row<U: Units, C: Cached>(
-    u: U,
-    _cached: C,
-    row: *const u8,
-    (cols, padded): (usize, usize),
-    to: *mut f32,
-) {
-    let s = u.simd();
-    let lanes = U::S::LANES;
-    for at in (0..padded).step_by(2 * lanes) {
-        // SAFETY: as the caller promises.
-        unsafe {
-            let first = C::load(s, row, at, cols);
-            let second = C::load(s, row, at + lanes, cols);
-            u.store_values(to.add(at / U::VALUES), first, second);
-        }
-    }
-}
-
 /// Packs keys: per tile of [`TILE`] vectors of keys `[padded / VALUES, TILE * LANES]` units. The
-/// last tile's missing keys are zeros. `scratch` holds a vector of rows.
+/// last tile's missing keys are zeros. `scratch` holds a vector of rows; `scales` gets what each key's
+/// numbers are multiplied with, where they are whole.
 pub(super) fn pack_keys(
     kind: UnitKind,
     cpu: &Cpu,
     rows: CachedRows<'_>,
     padded: usize,
     scratch: &mut [f32],
-    packed: &mut [f32],
+    (packed, scales): (&mut [f32], &mut [f32]),
 ) {
     let dtype = rows.dtype;
     run_for!(
@@ -217,17 +275,19 @@ pub(super) fn pack_keys(
             rows,
             padded,
             scratch,
-            packed
+            packed,
+            scales
         }
     );
 }
 
 struct PackKeys<'a, C> {
-    cached: C,
+    of: PhantomData<C>,
     rows: CachedRows<'a>,
     padded: usize,
     scratch: &'a mut [f32],
     packed: &'a mut [f32],
+    scales: &'a mut [f32],
 }
 
 impl<C: Cached> UnitKernel for PackKeys<'_, C> {
@@ -240,9 +300,17 @@ impl<C: Cached> UnitKernel for PackKeys<'_, C> {
         let groups = rows.len().div_ceil(TILE * lanes) * TILE;
         assert!(self.scratch.len() >= lanes * units);
         assert!(self.packed.len() >= groups * lanes * units);
+        assert!(!U::WHOLE || self.scales.len() >= groups * lanes);
         let scratch = self.scratch.as_mut_ptr();
         for group in 0..groups {
             let first = group * lanes;
+            let mut scales = RowScales::NONE;
+            if U::WHOLE && first < rows.len() {
+                let rows = &rows[first..rows.len().min(first + lanes)];
+                // SAFETY: cached rows are of `cols` values.
+                scales = unsafe { u.scales_of_keys::<C>(rows, cols) };
+                self.scales[first..first + lanes].copy_from_slice(&scales.scales[..lanes]);
+            }
             for lane in 0..lanes {
                 self.rows.prefetch(first + lane);
                 // SAFETY: the scratch space has a row of units for each lane; cached rows are of
@@ -250,8 +318,10 @@ impl<C: Cached> UnitKernel for PackKeys<'_, C> {
                 unsafe {
                     let to = scratch.add(lane * units);
                     if first + lane < rows.len() {
-                        let row = rows[first + lane];
-                        pack_row(u, self.cached, row, (cols, self.padded), to);
+                        let (row, factor) = (rows[first + lane], scales.factors[lane]);
+                        for at in (0..self.padded).step_by(2 * lanes) {
+                            u.pack_key::<C>(row, at, cols, factor, to.add(at / U::VALUES));
+                        }
                     } else {
                         for at in (0..units).step_by(lanes) {
                             s.store(to.add(at), s.splat(0.0));
@@ -280,14 +350,14 @@ impl<C: Cached> UnitKernel for PackKeys<'_, C> {
 }
 
 /// Packs values: per strip of [`TILE`] vectors of columns `[keys / VALUES, TILE * LANES]` units,
-/// `strip_len` apart. If the keys are not whole units, zeros follow.
+/// `strip_len` apart. If the keys are not whole units, zeros follow. `scales` as with keys.
 pub(super) fn pack_values(
     kind: UnitKind,
     cpu: &Cpu,
     rows: CachedRows<'_>,
     padded: usize,
     strip_len: usize,
-    packed: &mut [f32],
+    (packed, scales): (&mut [f32], &mut [f32]),
 ) {
     let dtype = rows.dtype;
     run_for!(
@@ -298,45 +368,54 @@ pub(super) fn pack_values(
             rows,
             padded,
             strip_len,
-            packed
+            packed,
+            scales
         }
     );
 }
 
 struct PackValues<'a, C> {
-    cached: C,
+    of: PhantomData<C>,
     rows: CachedRows<'a>,
     padded: usize,
     strip_len: usize,
     packed: &'a mut [f32],
+    scales: &'a mut [f32],
 }
 
 impl<C: Cached> UnitKernel for PackValues<'_, C> {
     #[inline(always)]
     fn run<U: Units>(self, u: U) {
-        let s = u.simd();
         let lanes = U::S::LANES;
         let Self {
             padded, strip_len, ..
         } = self;
-        let _ = self.cached;
         let CachedRows { rows, cols, .. } = self.rows;
         let width = TILE * lanes;
         assert!(strip_len >= rows.len().next_multiple_of(2) / U::VALUES * width);
         assert!(self.packed.len() >= padded / width * strip_len);
+        assert!(!U::WHOLE || self.scales.len() >= rows.len().next_multiple_of(TOGETHER));
+        let mut scales = RowScales::NONE;
         for (pair, rows) in rows.chunks(2).enumerate() {
             self.rows.prefetch(2 * pair);
             self.rows.prefetch(2 * pair + 1);
-            for at in (0..padded).step_by(lanes) {
+            let first = 2 * pair;
+            let lane = first % TOGETHER;
+            if U::WHOLE && lane == 0 {
+                let group = first..self.rows.rows.len().min(first + TOGETHER);
+                // SAFETY: cached rows are of `cols` values.
+                scales = unsafe { u.scales_of_values::<C>(&self.rows.rows[group], cols) };
+                self.scales[first..first + TOGETHER].copy_from_slice(&scales.scales);
+            }
+            // The last one may be its own neighbour, with no weight.
+            let both = [rows[0], rows[rows.len() - 1]];
+            let factors = [scales.factors[lane], scales.factors[lane + rows.len() - 1]];
+            for at in (0..padded).step_by(2 * lanes) {
+                let to = at / width * strip_len + at % width + first / U::VALUES * width;
                 // SAFETY: the rows are of `cols` values; the assertions leave room for all.
                 unsafe {
-                    let first = C::load(s, rows[0], at, cols);
-                    let second = match rows.get(1) {
-                        Some(row) => C::load(s, *row, at, cols),
-                        None => s.splat(0.0),
-                    };
-                    let to = at / width * strip_len + at % width + pair * 2 / U::VALUES * width;
-                    u.store_rows(self.packed.as_mut_ptr().add(to), width, first, second);
+                    let to = self.packed.as_mut_ptr().add(to);
+                    u.pack_values::<C>(both, at, cols, factors, (to, width));
                 }
             }
         }

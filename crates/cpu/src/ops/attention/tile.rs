@@ -5,6 +5,7 @@
 //! a score and a mixed value are summed in the same order whatever is computed with them.
 
 use super::pack::TILE;
+use super::scales::Scale;
 use super::units::{UnitKernel, Units, Vector};
 use crate::simd::{Simd, exp};
 
@@ -42,6 +43,16 @@ impl Softmax {
     }
 }
 
+/// What the numbers of rows are multiplied with to be values, where they are whole.
+#[derive(Clone, Copy)]
+pub(super) struct Scales<'a> {
+    pub(super) queries: &'a [f32],
+    /// Of a piece.
+    pub(super) keys: &'a [f32],
+    /// Of a piece.
+    pub(super) values: &'a [f32],
+}
+
 /// Adds a piece of keys to what queries have so far.
 pub(super) struct Attend<'a> {
     /// `1 / sqrt(head_dim)`
@@ -54,6 +65,7 @@ pub(super) struct Attend<'a> {
     pub(super) visible: &'a [usize],
     pub(super) keys: &'a [f32],
     pub(super) values: &'a [f32],
+    pub(super) scales: Scales<'a>,
     pub(super) strip_len: usize,
     /// Room for [`QUERIES`] rows of the piece's scores.
     pub(super) scores: &'a mut [f32],
@@ -82,16 +94,23 @@ impl UnitKernel for Attend<'_> {
             let queries = &self.queries[first * units..][..QUERIES * units];
             for start in (0..most).step_by(width) {
                 let keys = &self.keys[start * units..][..width * units];
-                scores(u, queries, keys, &mut self.scores[start..], row_len);
+                let scales = &self.scales.keys[start..][..width];
+                scores(u, queries, keys, scales, &mut self.scores[start..], row_len);
             }
-            let mut factors = [[1.0, 0.0]; QUERIES];
+            let mut factors = [[1.0, 0.0, 1.0]; QUERIES];
             for query in 0..QUERIES {
                 let scores = &mut self.scores[query * row_len..][..row_len];
-                let found = weights(u, scores, visible[query], most, self.scale);
+                let scale = match U::WHOLE {
+                    true => self.scale * self.scales.queries[first + query],
+                    false => self.scale,
+                };
+                let values = self.scales.values;
+                let (found, unit) = weights(u, scores, visible[query], most, scale, values);
                 if visible[query] > 0 {
                     let before = self.softmax[first + query];
-                    let (after, factor) = before.merge(found);
-                    (self.softmax[first + query], factors[query]) = (after, factor);
+                    let (after, [old, new]) = before.merge(found);
+                    self.softmax[first + query] = after;
+                    factors[query] = [old, new, unit];
                 }
             }
             let pairs = most.div_ceil(U::VALUES);
@@ -104,14 +123,22 @@ impl UnitKernel for Attend<'_> {
     }
 }
 
-/// `out[q][k] = query q . key k` for a tile.
+/// `out[q][k] = query q . key k` for a tile; where they are whole, without the queries' scales.
 #[inline(always)]
-fn scores<U: Units>(u: U, queries: &[f32], keys: &[f32], out: &mut [f32], row_len: usize) {
+fn scores<U: Units>(
+    u: U,
+    queries: &[f32],
+    keys: &[f32],
+    scales: &[f32],
+    out: &mut [f32],
+    row_len: usize,
+) {
     let s = u.simd();
     let lanes = U::S::LANES;
     let units = queries.len() / QUERIES;
     assert!(keys.len() >= units * TILE * lanes);
     assert!(out.len() >= (QUERIES - 1) * row_len + TILE * lanes);
+    assert!(scales.len() >= TILE * lanes);
     let mut sums = [[s.splat(0.0); TILE]; QUERIES];
     let (mut query, mut key) = (queries.as_ptr(), keys.as_ptr());
     for _ in 0..units {
@@ -133,14 +160,21 @@ fn scores<U: Units>(u: U, queries: &[f32], keys: &[f32], out: &mut [f32], row_le
     }
     for q in 0..QUERIES {
         for v in 0..TILE {
-            // SAFETY: there is room by the assertion.
-            unsafe { s.store(out.as_mut_ptr().add(q * row_len + v * lanes), sums[q][v]) };
+            // SAFETY: there is room, and there are scales, by the assertions.
+            unsafe {
+                let mut scores = u.numbers(sums[q][v]);
+                if U::WHOLE {
+                    scores = s.mul(scores, s.load(scales.as_ptr().add(v * lanes)));
+                }
+                s.store(out.as_mut_ptr().add(q * row_len + v * lanes), scores);
+            }
         }
     }
 }
 
 /// Replaces scores with the units of their exponentials relative to the largest: of the first
-/// `visible`, then zeros for at least `most`.
+/// `visible`, then zeros for at least `most`. Whole ones are multiplied with the scales of their values first. Also
+/// says what the units are to be multiplied with.
 #[inline(always)]
 pub(super) fn weights<U: Units>(
     u: U,
@@ -148,13 +182,16 @@ pub(super) fn weights<U: Units>(
     visible: usize,
     most: usize,
     scale: f32,
-) -> Softmax {
+    scales: &[f32],
+) -> (Softmax, f32) {
     let s = u.simd();
     let lanes = U::S::LANES;
-    assert!(most.next_multiple_of(2 * lanes) <= scores.len());
+    let padded = most.next_multiple_of(2 * lanes);
+    assert!(padded <= scores.len());
+    assert!(!U::WHOLE || padded <= scales.len());
     let place = scores.as_mut_ptr();
     // What is not seen counts as no score.
-    for at in visible..most.next_multiple_of(2 * lanes) {
+    for at in visible..padded {
         scores[at] = f32::NEG_INFINITY;
     }
     let mut largest = s.splat(f32::NEG_INFINITY);
@@ -166,28 +203,45 @@ pub(super) fn weights<U: Units>(
             largest = s.max(largest, score);
         }
     }
-    let largest = max_of_lanes(s, largest);
+    let largest = s.largest(largest);
     let offset = s.splat(largest);
     let mut sum = s.splat(0.0);
+    // Of weights times scales.
+    let (mut scaled_sum, mut scaled_largest) = (s.splat(0.0), s.splat(0.0));
     for at in (0..most).step_by(2 * lanes) {
-        // SAFETY: whole vectors by the assertion; units are written behind what is read.
+        // SAFETY: whole vectors by the assertions; units are written behind what is read.
         unsafe {
+            let next = at + lanes;
             let first = seen(s, place.add(at), visible as isize - at as isize, offset);
-            let second = at + lanes;
-            let second = seen(
-                s,
-                place.add(second),
-                visible as isize - second as isize,
-                offset,
-            );
-            sum = u.add_weights(sum, first, second);
+            let second = seen(s, place.add(next), visible as isize - next as isize, offset);
+            sum = s.add(s.add(sum, first), second);
+            if U::WHOLE {
+                let first = s.mul(first, s.load(scales.as_ptr().add(at)));
+                let second = s.mul(second, s.load(scales.as_ptr().add(next)));
+                s.store(place.add(at), first);
+                s.store(place.add(next), second);
+                scaled_sum = s.add(s.add(scaled_sum, first), second);
+                scaled_largest = s.max(scaled_largest, s.max(first, second));
+            } else {
+                u.store_values(place.add(at), first, second);
+            }
+        }
+    }
+    let sum = s.sum(sum);
+    if !U::WHOLE {
+        return (Softmax { largest, sum }, 1.0);
+    }
+    let unit = Scale::of_weights(s.sum(scaled_sum), s.largest(scaled_largest));
+    let factor = s.splat(unit.factor);
+    for at in (0..most).step_by(2 * lanes) {
+        // SAFETY: likewise.
+        unsafe {
+            let first = s.mul(s.load(place.add(at)), factor);
+            let second = s.mul(s.load(place.add(at + lanes)), factor);
             u.store_values(place.add(at / U::VALUES), first, second);
         }
     }
-    Softmax {
-        largest,
-        sum: s.sum(sum),
-    }
+    (Softmax { largest, sum }, unit.scale)
 }
 
 /// `e^(score - offset)` of the first `count` scores of a vector, then zeros.
@@ -211,27 +265,15 @@ unsafe fn seen<S: Simd>(s: S, scores: *const f32, count: isize, offset: S::F) ->
     }
 }
 
-#[inline(always)]
-fn max_of_lanes<S: Simd>(s: S, vector: S::F) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; crate::simd::MAX_LANES];
-    // SAFETY: there is room for the most lanes.
-    unsafe { s.store(lanes.as_mut_ptr(), vector) };
-    let mut largest = lanes[0];
-    for lane in lanes {
-        largest = if lane > largest { lane } else { largest };
-    }
-    largest
-}
-
 /// `mixed[q] = mixed[q] * factors[q][0] + factors[q][1] * sum over k of weight[q][k] * value[k]`
-/// for a tile of columns.
+/// for a tile of columns; the sum of whole numbers times `factors[q][2]`.
 #[inline(always)]
 fn mix<U: Units>(
     u: U,
     weights: &[f32],
     row_len: usize,
     values: &[f32],
-    factors: [[f32; 2]; QUERIES],
+    factors: [[f32; 3]; QUERIES],
     mixed: &mut [f32],
     mixed_len: usize,
 ) {
@@ -260,13 +302,18 @@ fn mix<U: Units>(
         }
     }
     for q in 0..QUERIES {
-        let [before, new] = factors[q];
+        let [before, new, unit] = factors[q];
         for c in 0..TILE {
             // SAFETY: there is room by the assertion.
             unsafe {
                 let place = mixed.as_mut_ptr().add(q * mixed_len + c * lanes);
                 let old: Vector<U> = s.mul(s.load(place), s.splat(before));
-                s.store(place, s.mul_add(sums[q][c], s.splat(new), old));
+                let mut sum = u.numbers(sums[q][c]);
+                if U::WHOLE {
+                    // Rounded before it is merged, as where pieces are merged later.
+                    sum = s.mul(sum, s.splat(unit));
+                }
+                s.store(place, s.mul_add(sum, s.splat(new), old));
             }
         }
     }
