@@ -72,7 +72,11 @@ const FOREIGN: [Foreign; 23] = [
         Takes::Nothing,
         "nothing is warmed up",
     ),
-    foreign(&["numa"], Takes::Value, "threads are placed by the system"),
+    foreign(
+        &["numa"],
+        Takes::Value,
+        "weights are spread over the memory of all CPUs it may use; numactl is obeyed",
+    ),
     foreign(&["prio"], Takes::Value, "priorities are the system's"),
     foreign(&["poll"], Takes::Value, MEASURED),
 ];

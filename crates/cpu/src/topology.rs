@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+#[cfg(target_os = "linux")]
+use std::{ops::RangeInclusive, path::Path};
 
 /// One thread per physical core that this process may use, and no more than its CPU quota.
 ///
@@ -27,14 +29,15 @@ pub(crate) fn lower_priority() {
     }
 }
 
-/// Lets the pages that the calling thread is the first to touch come from all of the machine's
-/// memory nodes in turn. Without effect where there is one node, or the system knows none.
+/// Lets the pages that the calling thread is the first to touch come in turn from all of the machine's memory nodes
+/// whose CPUs this process may use. Without effect where there is one, where the system knows none, or where somebody
+/// has said already where memory is to come from, as `numactl` does.
 pub(crate) fn spread_memory_over_nodes() {
     #[cfg(target_os = "linux")]
     {
-        let nodes = fs::read_to_string("/sys/devices/system/node/has_memory");
-        let mask = nodes.ok().and_then(|list| mask_of(&list)).unwrap_or(0);
-        if mask.count_ones() > 1 {
+        let allowed = allowed_cpus().unwrap_or_default();
+        let mask = nodes_of(Path::new("/sys/devices/system/node"), &allowed);
+        if mask.count_ones() > 1 && has_default_policy() {
             // SAFETY: the kernel reads as many bits of the mask as it is told.
             unsafe {
                 // Whether it worked does not matter to anybody.
@@ -50,16 +53,58 @@ pub(crate) fn spread_memory_over_nodes() {
     }
 }
 
+/// Whether the calling thread's pages come from wherever it runs.
+#[cfg(target_os = "linux")]
+fn has_default_policy() -> bool {
+    let mut policy: libc::c_int = -1;
+    let nothing = std::ptr::null_mut::<libc::c_ulong>();
+    // SAFETY: the kernel writes a policy and, as there is no room for one, no mask; no address is asked about.
+    let result = unsafe {
+        let address = std::ptr::null_mut::<libc::c_void>();
+        libc::syscall(
+            libc::SYS_get_mempolicy,
+            &raw mut policy,
+            nothing,
+            0,
+            address,
+            0,
+        )
+    };
+    result == 0 && policy == libc::MPOL_DEFAULT
+}
+
+/// The memory nodes that have one of these CPUs, as the system's folder of nodes lists them.
+#[cfg(target_os = "linux")]
+fn nodes_of(folder: &Path, cpus: &[usize]) -> u64 {
+    let list = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
+    let with_memory = mask_of(&list("has_memory")).unwrap_or(0);
+    let has_cpu = |node: &u32| {
+        let own = ranges_of(&list(&format!("node{node}/cpulist"))).unwrap_or_default();
+        cpus.iter()
+            .any(|cpu| own.iter().any(|range| range.contains(cpu)))
+    };
+    (0..u64::BITS)
+        .filter(|node| with_memory >> node & 1 == 1)
+        .filter(has_cpu)
+        .fold(0, |mask, node| mask | 1 << node)
+}
+
+/// The ranges of a list such as `0-3,6`; `None` if it is none.
+#[cfg(target_os = "linux")]
+fn ranges_of(list: &str) -> Option<Vec<RangeInclusive<usize>>> {
+    let range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    };
+    list.trim().split(',').map(range).collect()
+}
+
 /// The bits of a list such as `0-3,6`; `None` if it is none, or has numbers from 64 on.
 #[cfg(target_os = "linux")]
 fn mask_of(list: &str) -> Option<u64> {
     let mut mask = 0;
-    for range in list.trim().split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        for bit in first..=last {
-            mask |= 1_u64.checked_shl(bit)?;
-        }
+    for bit in ranges_of(list)?.into_iter().flatten() {
+        mask |= 1_u64.checked_shl(u32::try_from(bit).ok()?)?;
     }
     Some(mask)
 }
@@ -121,5 +166,26 @@ mod tests {
         assert_eq!(mask_of("0-2,5"), Some(0b10_0111));
         assert_eq!(mask_of("64"), None);
         assert_eq!(mask_of(""), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_comes_from_nodes_that_may_be_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("has_memory", "0-1,3\n");
+        for (node, cpus) in ["0-3,8-11", "4-7", "12-15", "16\n", ""].iter().enumerate() {
+            fs::create_dir(folder.path().join(format!("node{node}"))).unwrap();
+            write(&format!("node{node}/cpulist"), cpus);
+        }
+        let nodes = |cpus: &[usize]| nodes_of(folder.path(), cpus);
+        assert_eq!(nodes(&[1, 5, 16]), 0b1011);
+        assert_eq!(nodes(&[0, 9]), 0b1);
+        // The third node has no memory.
+        assert_eq!(nodes(&[12, 4]), 0b10);
+        assert_eq!(nodes(&[]), 0);
+        assert_eq!(nodes_of(Path::new("/nowhere"), &[0]), 0);
+        // Nothing has set one here.
+        assert!(has_default_policy());
     }
 }
