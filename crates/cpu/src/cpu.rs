@@ -37,8 +37,8 @@ pub struct Cpu {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Activations {
     /// For weights with an integer kernel (most quantised types) activations are rounded to 8 bits
-    /// with a scale per 32 values, and attention to a cache of bf16 or fewer bits multiplies in pairs
-    /// of bf16 where the machine has them. Everything else is computed in f32.
+    /// with a scale per 32 values, and attention to a cache of f16 or fewer bits multiplies whole numbers
+    /// of 16 bits where the machine adds up pairs of them. Everything else is computed in f32.
     #[default]
     Quantised,
     /// Everything is computed in f32: slower, for telling rounding from mistakes.
