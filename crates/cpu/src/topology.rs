@@ -185,7 +185,26 @@ mod tests {
         assert_eq!(nodes(&[12, 4]), 0b10);
         assert_eq!(nodes(&[]), 0);
         assert_eq!(nodes_of(Path::new("/nowhere"), &[0]), 0);
-        // Nothing has set one here.
-        assert!(has_default_policy());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_somebody_has_said_about_memory_is_noticed() {
+        let set = |policy: libc::c_int| {
+            let no_nodes = std::ptr::null::<libc::c_ulong>();
+            // SAFETY: there is no mask to be read.
+            unsafe { libc::syscall(libc::SYS_set_mempolicy, policy, no_nodes, 0) == 0 }
+        };
+        // A policy is its thread's own.
+        let noticed = std::thread::spawn(move || {
+            if !set(libc::MPOL_DEFAULT) {
+                eprintln!("skipped: the system does not let memory policies be set");
+                return;
+            }
+            assert!(has_default_policy());
+            assert!(set(libc::MPOL_PREFERRED));
+            assert!(!has_default_policy());
+        });
+        noticed.join().unwrap();
     }
 }
