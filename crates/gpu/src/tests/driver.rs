@@ -241,11 +241,15 @@ fn kernels_may_come_while_those_before_them_run() {
         }
         let (sum, asked) = add_often(&gpu, (&x, &y), 5);
         assert_same("kernels that overlap", sum.data(), expected.data());
+        // Tensors that are apart are asked for in between.
+        if super::are_apart() {
+            continue;
+        }
         // All but the first after something else: a copy, an event, what was waited for.
         let overlapping: Vec<u64> = asked.iter().map(|asked| asked.overlapping).collect();
         assert_eq!(overlapping, [9; 5], "one by one: {one_by_one}");
         let calls: u64 = asked.iter().map(|asked| asked.calls).sum();
-        assert!(one_by_one == (calls == 50) || super::are_apart(), "{calls}");
+        assert_eq!(one_by_one, calls == 50, "{calls}");
     }
 }
 
