@@ -16,6 +16,10 @@ const QUERY_SUM: f32 = 262_000.0;
 const WEIGHT_SUM: f32 = 65_000.0;
 /// The most values of a row: rounding adds at most half their number to a query's sum.
 pub(super) const MOST_VALUES: usize = 16 << 10;
+/// What factors stay below, so that they can still be multiplied with 2^16.
+const MOST_FACTOR: f32 = f32::MAX / 131_072.0;
+/// Keys and values are scaled as if their largest were at least this: what is so small has fewer bits, or none.
+pub(super) const LEAST: f32 = LARGEST / MOST_FACTOR;
 
 const _: () = assert!(QUERY_SUM as i64 * (LARGEST_KEY as i64 + 1) <= i32::MAX as i64);
 const _: () = assert!((WEIGHT_SUM as i64 + super::PIECE as i64 / 2) * (1 << 15) <= i32::MAX as i64);
@@ -51,16 +55,17 @@ impl Scale {
         } else {
             of_sum
         };
-        if factor < f32::MAX {
+        if factor < MOST_FACTOR {
             Self {
                 factor,
                 scale: 1.0 / factor,
             }
         } else {
-            // Nothing, or next to it; or what is no number, and stays none.
+            // Nothing, or next to it; or what is no number, and stays none. Not a scale of 0, which would make no
+            // number of the score of what is not seen.
             Self {
                 factor: 0.0,
-                scale: sum * 0.0,
+                scale: 1.0 + sum * 0.0,
             }
         }
     }
@@ -92,14 +97,14 @@ mod tests {
 
     #[test]
     fn neither_sum_nor_largest_gets_too_large() {
-        for (sum, largest) in [(1.0, 1.0), (3e38, 1e-3), (1e-30, 1e-30), (5.0, 0.1)] {
+        for (sum, largest) in [(1.0, 1.0), (3e38, 1e-3), (1e-25, 1e-25), (5.0, 0.1)] {
             let Scale { factor, scale } = Scale::of_weights(sum, largest);
             assert!(factor * sum <= 65_001.0 && factor * largest <= 32_701.0);
             assert!((factor * scale - 1.0).abs() < 1e-6, "{factor} {scale}");
         }
-        for sum in [0.0, 1e-42] {
+        for sum in [0.0, 1e-42, 1e-30] {
             let Scale { factor, scale } = Scale::of_query(sum, sum, 256);
-            assert_eq!((factor, scale), (0.0, 0.0));
+            assert_eq!((factor, scale), (0.0, 1.0));
         }
         assert!(Scale::of_query(f32::NAN, 1.0, 256).scale.is_nan());
         let infinite = Scale::of_query(f32::INFINITY, f32::INFINITY, 256);

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::pack::Cached;
-use super::scales::{LARGEST, LARGEST_KEY, RowScales, Scale, TOGETHER};
+use super::scales::{LARGEST, LARGEST_KEY, LEAST, RowScales, Scale, TOGETHER};
 use super::units::{UnitKernel, Units};
 use crate::simd::Simd;
 use crate::simd::avx512::Avx512;
@@ -56,6 +56,7 @@ static EVEN: [u16; 32] = {
     }
     order
 };
+
 impl Whole {
     /// The sum of each vector's lanes, in its lane.
     #[inline(always)]
@@ -202,10 +203,9 @@ impl Whole {
         // SAFETY: they are a vector each.
         unsafe {
             let s = self.0;
-            let largest = s.load(all.scales.as_ptr());
-            // The largest there is makes a finite factor of nothing, and nothing of it. What is no number makes none
-            // of all.
-            let factors = s.min(s.div(s.splat(size), largest), s.splat(f32::MAX));
+            // In this order what is no number stays none.
+            let largest = s.max(s.splat(LEAST), s.load(all.scales.as_ptr()));
+            let factors = s.div(s.splat(size), largest);
             s.store(all.factors.as_mut_ptr(), factors);
             s.store(all.scales.as_mut_ptr(), s.mul(largest, s.splat(1.0 / size)));
         }
