@@ -350,7 +350,10 @@ fn rows_of_any_size_are_those_of_the_reference() {
                     for (found, expected) in found.data().iter().zip(expected.data()) {
                         let difference = (found - expected).abs();
                         let isa = cpu.isa();
-                        assert!(difference <= most, "{what}, {isa:?}: {found}, not {expected}");
+                        assert!(
+                            difference <= most,
+                            "{what}, {isa:?}: {found}, not {expected}"
+                        );
                     }
                 }
             }

@@ -5,14 +5,11 @@
 
 use std::ops::Range;
 
-use formats::DType;
-
 use super::PIECE;
-use super::pack::{Cached, CachedRows, Q4, Q8};
+use super::pack::{Cached, CachedRows, with_cached};
 use super::tile::{QUERIES, Softmax, weights};
 use super::units::{Single, UnitKind};
 use crate::cpu::Cpu;
-use crate::dots::float::{Bf16, F16, F32};
 use crate::dots::words::Rows;
 use crate::prefetch::{self, LINE};
 use crate::simd::{Kernel, MAX_LANES, Simd};
@@ -67,25 +64,9 @@ impl Few<'_> {
         }
         #[cfg(not(target_arch = "x86_64"))]
         debug_assert!(kind == UnitKind::Single, "there are no others here");
-        let scores = Scores(&mut self);
-        match scores.0.keys.dtype {
-            DType::F32 => scores.of(cpu, F32),
-            DType::F16 => scores.of(cpu, F16),
-            DType::BF16 => scores.of(cpu, Bf16),
-            DType::Q8_0 => scores.of(cpu, Q8),
-            DType::Q4_0 => scores.of(cpu, Q4),
-            _ => unreachable!("rows of other types come decoded"),
-        }
+        with_cached!(self.keys.dtype, keys => Scores(&mut self).of(cpu, keys));
         let factors = cpu.dispatch.run(Weights(&mut self));
-        let mix = Mix(&mut self, factors);
-        match mix.0.values.dtype {
-            DType::F32 => mix.of(cpu, F32),
-            DType::F16 => mix.of(cpu, F16),
-            DType::BF16 => mix.of(cpu, Bf16),
-            DType::Q8_0 => mix.of(cpu, Q8),
-            DType::Q4_0 => mix.of(cpu, Q4),
-            _ => unreachable!("rows of other types come decoded"),
-        }
+        with_cached!(self.values.dtype, values => Mix(&mut self, factors).of(cpu, values));
     }
 
     /// How many keys some query sees.

@@ -3,15 +3,12 @@
 //! Sums of whole numbers are exact, whatever their order. So scores are summed along the keys, and nothing needs to be
 //! turned but the scores; all else is done as in `tile`, in the same order.
 
-use formats::DType;
-
 use super::PIECE;
 use super::few::{Few, MOST_WHOLE as MOST};
-use super::pack::{Cached, Q4, Q8, TILE};
+use super::pack::{Cached, TILE, with_cached};
 use super::tile::{QUERIES, weights};
 use super::units::Units;
 use super::whole::{self, Whole, WholeKernel};
-use crate::dots::float::{Bf16, F16, F32};
 use crate::dots::words::{Rows, Words};
 use crate::prefetch;
 use crate::simd::Simd;
@@ -33,22 +30,8 @@ impl Few<'_> {
     pub(super) unsafe fn attend_whole(mut self) {
         // SAFETY: as the caller promises.
         unsafe {
-            match self.keys.dtype {
-                DType::F32 => self.score(F32),
-                DType::F16 => self.score(F16),
-                DType::BF16 => self.score(Bf16),
-                DType::Q8_0 => self.score(Q8),
-                DType::Q4_0 => self.score(Q4),
-                _ => unreachable!("rows of other types come decoded"),
-            }
-            match self.values.dtype {
-                DType::F32 => self.mix(F32),
-                DType::F16 => self.mix(F16),
-                DType::BF16 => self.mix(Bf16),
-                DType::Q8_0 => self.mix(Q8),
-                DType::Q4_0 => self.mix(Q4),
-                _ => unreachable!("rows of other types come decoded"),
-            }
+            with_cached!(self.keys.dtype, keys => self.score(keys));
+            with_cached!(self.values.dtype, values => self.mix(values));
         }
     }
 

@@ -4,14 +4,12 @@
 //! turned, one per lane; values lie as they are. Both are decoded from the cache's type once for
 //! all queries of a task, and scaled where they are to be whole.
 
-use std::marker::PhantomData;
-
 use formats::DType;
 
 use super::scales::{RowScales, TOGETHER};
 use super::units::{UnitKernel, UnitKind, Units};
 use crate::cpu::Cpu;
-use crate::dots::float::{Bf16, F16, F32, Stored};
+use crate::dots::float::Stored;
 use crate::dots::words::{Rows, Words as _};
 use crate::prefetch::{self, LINE};
 use crate::simd::Simd;
@@ -205,19 +203,27 @@ pub(super) fn is_packable(dtype: DType) -> bool {
     )
 }
 
-/// Runs a kernel made of the type of cached rows and some fields.
-macro_rules! run_for {
-    ($kind:ident, $cpu:ident, $dtype:expr, $kernel:ident { $($field:ident),* }) => {
+/// Evaluates an expression with the [`Cached`] of a type that [`is_packable`].
+macro_rules! with_cached {
+    ($dtype:expr, $cached:ident => $body:expr) => {
+        with_cached!(@ $dtype, $cached => $body;
+            F32: $crate::dots::float::F32,
+            F16: $crate::dots::float::F16,
+            BF16: $crate::dots::float::Bf16,
+            Q8_0: $crate::ops::attention::pack::Q8,
+            Q4_0: $crate::ops::attention::pack::Q4)
+    };
+    (@ $dtype:expr, $cached:ident => $body:expr; $($name:ident: $of:path),*) => {
         match $dtype {
-            DType::F32 => $kind.run($cpu, $kernel { of: PhantomData::<F32>, $($field),* }),
-            DType::F16 => $kind.run($cpu, $kernel { of: PhantomData::<F16>, $($field),* }),
-            DType::BF16 => $kind.run($cpu, $kernel { of: PhantomData::<Bf16>, $($field),* }),
-            DType::Q8_0 => $kind.run($cpu, $kernel { of: PhantomData::<Q8>, $($field),* }),
-            DType::Q4_0 => $kind.run($cpu, $kernel { of: PhantomData::<Q4>, $($field),* }),
-            _ => unreachable!("asked is_packable first"),
+            $(::formats::DType::$name => {
+                let $cached = $of;
+                $body
+            })*
+            _ => unreachable!("rows of other types come decoded"),
         }
     };
 }
+pub(super) use with_cached;
 
 /// Packs queries: per row `[padded / VALUES]` units.
 pub(super) struct PackQueries<'a> {
@@ -266,23 +272,21 @@ pub(super) fn pack_keys(
     scratch: &mut [f32],
     (packed, scales): (&mut [f32], &mut [f32]),
 ) {
-    let dtype = rows.dtype;
-    run_for!(
-        kind,
-        cpu,
-        dtype,
-        PackKeys {
+    with_cached!(rows.dtype, cached => {
+        let pack = PackKeys {
+            _cached: cached,
             rows,
             padded,
             scratch,
             packed,
-            scales
-        }
-    );
+            scales,
+        };
+        kind.run(cpu, pack);
+    });
 }
 
 struct PackKeys<'a, C> {
-    of: PhantomData<C>,
+    _cached: C,
     rows: CachedRows<'a>,
     padded: usize,
     scratch: &'a mut [f32],
@@ -359,23 +363,21 @@ pub(super) fn pack_values(
     strip_len: usize,
     (packed, scales): (&mut [f32], &mut [f32]),
 ) {
-    let dtype = rows.dtype;
-    run_for!(
-        kind,
-        cpu,
-        dtype,
-        PackValues {
+    with_cached!(rows.dtype, cached => {
+        let pack = PackValues {
+            _cached: cached,
             rows,
             padded,
             strip_len,
             packed,
-            scales
-        }
-    );
+            scales,
+        };
+        kind.run(cpu, pack);
+    });
 }
 
 struct PackValues<'a, C> {
-    of: PhantomData<C>,
+    _cached: C,
     rows: CachedRows<'a>,
     padded: usize,
     strip_len: usize,
