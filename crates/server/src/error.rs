@@ -119,6 +119,7 @@ impl From<SubmitError> for ApiError {
             },
             SubmitError::EmptyPrompt => Self::bad("prompt", message),
             SubmitError::BadChoices { .. } => Self::bad("n", message),
+            SubmitError::BadSampling(error) => Self::bad(error.setting(), message),
             SubmitError::NoText | SubmitError::BadBoundary { .. } => {
                 Self::new(ErrorKind::Internal, message)
             }

@@ -52,3 +52,16 @@ pub enum SettingsError {
         most: usize,
     },
 }
+
+impl SettingsError {
+    /// The setting that is wrong, by the name that OpenAI and llama.cpp give it in a request.
+    #[must_use]
+    pub fn setting(&self) -> &'static str {
+        match self {
+            Self::OutOfRange { name, .. } => name,
+            Self::TwiceInOrder(_) | Self::UnknownStage { .. } => "samplers",
+            Self::BiasOutsideVocabulary { .. } | Self::BadBias { .. } => "logit_bias",
+            Self::TooManyLogprobs { .. } => "top_logprobs",
+        }
+    }
+}

@@ -138,7 +138,7 @@ impl SamplingAsk {
         };
         settings
             .validate()
-            .map_err(|error| ApiError::bad("sampling", error.to_string()))?;
+            .map_err(|error| ApiError::bad(error.setting(), error.to_string()))?;
         Ok(settings)
     }
 

@@ -35,14 +35,16 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for JsonBody<T>
 
 /// The parser stops at 128 levels, so that depth cannot use up the stack.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let what = if bytes.is_empty() {
-            "the body is empty; expected a JSON object".to_owned()
-        } else {
-            format!("the body cannot be used: {error}")
-        };
-        ApiError::new(ErrorKind::BadRequest, what)
-    })
+    let what = match bytes.trim_ascii_start().first() {
+        None => "the body is empty; expected a JSON object".to_owned(),
+        Some(b'{') => match serde_json::from_slice(bytes) {
+            Ok(body) => return Ok(body),
+            Err(error) => format!("the body cannot be used: {error}"),
+        },
+        // The parser would name a type of ours.
+        Some(_) => "the body is not a JSON object".to_owned(),
+    };
+    Err(ApiError::new(ErrorKind::BadRequest, what))
 }
 
 fn late(whole: Duration) -> ApiError {

@@ -130,6 +130,32 @@ fn nonsense_is_refused_and_nobody_is_harmed() {
 }
 
 #[test]
+fn what_is_wrong_is_named() {
+    let server = Server::start();
+    let check = |body: Value, param: Option<&str>, part: &str| {
+        let reply = post(server.address, CHAT, &body);
+        let error = &reply.json()["error"];
+        assert_eq!((reply.status, error["param"].as_str()), (400, param));
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(part), "{message}");
+    };
+    check(json!([1]), None, "not a JSON object");
+    let with = |name: &str, value: Value| json!({"messages": user("bye"), name: value});
+    let stop = with("stop", json!(["a", null]));
+    check(stop, None, "text or a list of texts");
+    check(
+        with("temperature", json!(-1)),
+        Some("temperature"),
+        "0 to 100",
+    );
+    check(
+        with("logit_bias", json!({"99999999": 1})),
+        Some("logit_bias"),
+        "99999999",
+    );
+}
+
+#[test]
 fn prompts_that_do_not_fit_are_refused_with_figures() {
     let server = Server::start();
     let body = json!({"messages": user(&"word ".repeat(2 * CONTEXT))});

@@ -64,7 +64,10 @@ impl TextAsk {
 
 /// One prompt or several, as text or tokens.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected text, a list of token ids, or a list of either as a prompt"
+)]
 pub(crate) enum WirePrompt {
     Text(String),
     Tokens(Vec<TokenId>),
