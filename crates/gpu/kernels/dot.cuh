@@ -95,15 +95,7 @@ DEVICE void dot(const Matrix& w, int row, const Inputs& in, const int (&at)[R], 
     switch (w.format) {
 #define QUANTISED(ID) case ID: quantised_strand<Format<ID>, R>(w, row, in, at, sums); break;
 #define PLAIN(ID) case ID: plain_strand<Plain<ID>, R>(w, row, in, at, sums); break;
-#if HAS_FORMAT(0)
-        PLAIN(F32)
-#endif
-#if HAS_FORMAT(1)
-        PLAIN(F16)
-#endif
-#if HAS_FORMAT(30)
-        PLAIN(BF16)
-#endif
+#include "plain.cuh"
 #include "quantised.cuh"
 #undef QUANTISED
 #undef PLAIN

@@ -1,11 +1,11 @@
-// Experts for many tokens, on tensor cores: tiles of up to 16, 32 or 64 pairs of one expert, whose weights are
-// read once for all of them. The same bits as experts.cu. For quantised weights, gate and up of one type.
+// Experts for many tokens: tiles of up to 16, 32 or 64 pairs of one expert, whose weights are read once for all of
+// them. The same bits as experts.cu. For gate and up of one type.
 #include "experts.cuh"
 #include "matmul.cuh"
 
 template <int EIGHTS>
 struct GateUpShared {
-    MatmulShared<EIGHTS> tile;
+    TileShared<EIGHTS> tile;
     float inner[EIGHTS * 8][GROUP + 1];
     int pairs[EIGHTS * 8];
 };
@@ -38,15 +38,7 @@ DEVICE void gate_up_tile(const ExpertsArgs& args) {
     int row = smaller(first + slot % GROUP, w.rows - 1), pair = pair_of(args, tile, slot);
     if (threadIdx.x < EIGHTS * 8) shared.pairs[threadIdx.x] = pair;
     float total[EIGHTS][4];
-    switch (w.format) {
-#define QUANTISED(ID)                                                                                \
-    case ID:                                                                                         \
-        multiply_tile<Format<ID>>(row_of<Format<ID>>(w, row), w.cols / GROUP, args.in, pair / args.slots, \
-                                  tile.count, shared.tile, total);                                   \
-        break;
-#include "quantised.cuh"
-#undef QUANTISED
-    }
+    multiply_any(w, row, args.in, pair / args.slots, tile.count, shared.tile, total);
     bool has_up = threadIdx.x >= MATMUL_THREADS / 2;
 #pragma unroll
     for (int n = 0; n < EIGHTS; n++) {
@@ -73,21 +65,13 @@ DEVICE void gate_up_tile(const ExpertsArgs& args) {
 // Block (x, y): the x-th tile of outputs of the y-th tile of pairs, each to a row of its own.
 template <int EIGHTS>
 DEVICE void down_tile(const ExpertsArgs& args) {
-    SHARED(MatmulShared<EIGHTS>, shared);
+    SHARED(TileShared<EIGHTS>, shared);
     Tile tile = args.tiles[blockIdx.y];
     if (tile.count == 0 || is_elsewhere(args, tile.expert)) return;
     Matrix w = matrix_of(args, args.down, tile.expert);
     int first = blockIdx.x * TILE_ROWS, row = smaller(first + tile_slot(), w.rows - 1);
     float total[EIGHTS][4];
-    switch (w.format) {
-#define QUANTISED(ID)                                                                                \
-    case ID:                                                                                         \
-        multiply_tile<Format<ID>>(row_of<Format<ID>>(w, row), w.cols / GROUP, args.inner,            \
-                                  pair_of(args, tile, tile_slot()), tile.count, shared, total);      \
-        break;
-#include "quantised.cuh"
-#undef QUANTISED
-    }
+    multiply_any(w, row, args.inner, pair_of(args, tile, tile_slot()), tile.count, shared, total);
 #pragma unroll
     for (int n = 0; n < EIGHTS; n++) {
 #pragma unroll

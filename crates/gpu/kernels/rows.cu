@@ -43,17 +43,11 @@ KERNEL_OF(ROW_THREADS, 2, embed, EmbedArgs) {
     float* out = args.out + static_cast<u64>(blockIdx.x) * args.table.cols;
     switch (args.table.format) {
 #define QUANTISED(ID) case ID: embed_quantised<Format<ID>>(args.table, token, out); break;
-#if HAS_FORMAT(0)
-        case F32: embed_plain<Plain<F32>>(args.table, token, out); break;
-#endif
-#if HAS_FORMAT(1)
-        case F16: embed_plain<Plain<F16>>(args.table, token, out); break;
-#endif
-#if HAS_FORMAT(30)
-        case BF16: embed_plain<Plain<BF16>>(args.table, token, out); break;
-#endif
+#define PLAIN(ID) case ID: embed_plain<Plain<ID>>(args.table, token, out); break;
+#include "plain.cuh"
 #include "quantised.cuh"
 #undef QUANTISED
+#undef PLAIN
     }
 }
 

@@ -197,6 +197,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("input.cuh", include_str!("../kernels/input.cuh")),
     ("linear.cuh", include_str!("../kernels/linear.cuh")),
     ("matmul.cuh", include_str!("../kernels/matmul.cuh")),
+    ("plain.cuh", include_str!("../kernels/plain.cuh")),
     ("quantised.cuh", include_str!("../kernels/quantised.cuh")),
 ];
 const BOOKS: &str = "codebooks.h";

@@ -5,7 +5,7 @@ use crate::matrix::Layout;
 const TILE_LISTS: usize = 4;
 /// Pairs of a tile that is multiplied by dots.
 const DOT_PAIRS: usize = 8;
-/// Threads of the kernels on tensor cores, inner values of a block of theirs, and outputs of one.
+/// Threads of the kernels that multiply tiles, inner values of a block of theirs, and outputs of one.
 const MATMUL_THREADS: usize = 128;
 const MATMUL_INNER: usize = 32;
 const MATMUL_ROWS: usize = 64;
@@ -28,7 +28,7 @@ pub(super) struct Size {
     pub(super) down: Kernel,
 }
 
-/// Those that multiply by dots, which know all types, then those on tensor cores.
+/// Those that multiply by dots, whatever the types of gate and up, then those that multiply tiles.
 pub(super) const SIZES: [Size; TILE_LISTS] = [
     Size {
         pairs: DOT_PAIRS,
@@ -43,12 +43,12 @@ pub(super) const SIZES: [Size; TILE_LISTS] = [
             rows: 16,
         },
     },
-    on_tensor_cores(16, "gate_up_16", "down_16"),
-    on_tensor_cores(32, "gate_up_32", "down_32"),
-    on_tensor_cores(64, "gate_up_64", "down_64"),
+    of_tiles(16, "gate_up_16", "down_16"),
+    of_tiles(32, "gate_up_32", "down_32"),
+    of_tiles(64, "gate_up_64", "down_64"),
 ];
 
-const fn on_tensor_cores(pairs: usize, gate_up: &'static str, down: &'static str) -> Size {
+const fn of_tiles(pairs: usize, gate_up: &'static str, down: &'static str) -> Size {
     Size {
         pairs,
         gate_up: Kernel {
@@ -64,16 +64,16 @@ const fn on_tensor_cores(pairs: usize, gate_up: &'static str, down: &'static str
     }
 }
 
-/// Whether tensor cores can take an expert of these matrices: they multiply codes, and gate and up at once.
-pub(super) fn has_codes([gate, up, down]: [&Layout; 3]) -> bool {
-    gate.is_quantised() && gate.dtype == up.dtype && down.is_quantised()
+/// Whether tiles can take an expert of these matrices: they multiply gate and up at once.
+pub(super) fn are_tiled([gate, up, _]: [&Layout; 3]) -> bool {
+    gate.dtype == up.dtype
 }
 
 /// Gate and up of the one expert that all of `rows` tokens use.
-pub(super) fn size_for(rows: usize, has_codes: bool) -> &'static Size {
+pub(super) fn size_for(rows: usize, is_tiled: bool) -> &'static Size {
     let fits = |size: &&Size| size.pairs >= rows;
     let largest = &SIZES[TILE_LISTS - 1];
-    match has_codes && rows > DOT_PAIRS {
+    match is_tiled && rows > DOT_PAIRS {
         true => SIZES[1..].iter().find(fits).unwrap_or(largest),
         false => &SIZES[0],
     }
@@ -81,8 +81,8 @@ pub(super) fn size_for(rows: usize, has_codes: bool) -> &'static Size {
 
 /// Where each list of tiles begins, the last number being the end: there is room for the most that may be.
 ///
-/// `rows` tokens have `pairs` with experts, of which `dotted` are multiplied by dots and `tiled` on tensor
-/// cores. A token has no two pairs with one expert.
+/// `rows` tokens have `pairs` with experts, of which `dotted` are multiplied by dots and `tiled` in
+/// tiles. A token has no two pairs with one expert.
 pub(super) fn first_tiles(
     rows: usize,
     pairs: usize,

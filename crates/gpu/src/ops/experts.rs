@@ -3,7 +3,7 @@
 use tensor::reference::shape_error;
 use tensor::{HostRouting, MlpWeights, MoeWeights, OpError};
 
-use super::expert_tiles::{Kernel, SIZES, Size, first_tiles, has_codes, size_for};
+use super::expert_tiles::{Kernel, SIZES, Size, are_tiled, first_tiles, size_for};
 use crate::args;
 use crate::driver::Memory;
 use crate::gpu::{GROUP, Gpu};
@@ -259,7 +259,7 @@ impl Gpu {
     ) -> Result<(), OpError> {
         let (rows, hidden) = (args.tokens as usize, args.hidden as usize);
         let pairs = rows * args.slots as usize;
-        let tiled = kinds.map(|(_, layouts)| layouts.is_some_and(has_codes));
+        let tiled = kinds.map(|(_, layouts)| layouts.is_some_and(are_tiled));
         let count = |wanted: bool| {
             let all = kinds.iter().zip(tiled);
             let of_it = all.filter(|((_, layouts), tiled)| layouts.is_some() && *tiled == wanted);
@@ -330,7 +330,7 @@ impl Gpu {
             rounds: i32::from(rounds),
             ..args::Experts::default()
         };
-        let size = size_for(x.rows, has_codes(layouts(weights)));
+        let size = size_for(x.rows, are_tiled(layouts(weights)));
         let (kernel, threads, at_once) = match x.rows {
             1 => ("gate_up_1", EXPERT_THREADS, 1),
             _ => (size.gate_up.name, size.gate_up.threads, size.pairs),

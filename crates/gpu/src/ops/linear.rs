@@ -11,7 +11,7 @@ use crate::tensor_on_device::Activations;
 
 /// Weights of a launch.
 const MOST_PARTS: usize = 4;
-/// The most inputs that are multiplied one by one where weights are quantised.
+/// The most inputs that are multiplied one by one.
 const MOST_DOTS: usize = 8;
 const LINEAR_THREADS: usize = 128;
 pub(super) const NORM_THREADS: usize = 256;
@@ -59,21 +59,16 @@ impl Gpu {
             .iter()
             .map(|weight| self.tensor(x.rows, weight.rows()));
         let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
-        let dots = match x.rows {
+        let kernel = match x.rows {
             0 | 1 => Kernel::dots("linear_1", 1),
             2 => Kernel::dots("linear_2", 2),
             3 | 4 => Kernel::dots("linear_4", 4),
-            _ => Kernel::dots("linear_8", 8),
+            5..=MOST_DOTS => Kernel::dots("linear_8", MOST_DOTS),
+            _ => TILES,
         };
-        // Many inputs pay for tensor cores, which multiply codes.
-        let (tiled, dotted): (Vec<_>, Vec<_>) = weights
-            .iter()
-            .zip(&outputs)
-            .partition(|(weight, _)| x.rows > MOST_DOTS && weight.layout.is_quantised());
-        for (kernel, parts) in [(dots, dotted), (TILES, tiled)] {
-            for parts in parts.chunks(MOST_PARTS) {
-                self.launch_products(&kernel, x.rows, inputs, parts)?;
-            }
+        let parts: Vec<_> = weights.iter().copied().zip(&outputs).collect();
+        for parts in parts.chunks(MOST_PARTS) {
+            self.launch_products(&kernel, x.rows, inputs, parts)?;
         }
         Ok(outputs)
     }
@@ -84,7 +79,7 @@ impl Gpu {
         kernel: &Kernel,
         rows: usize,
         inputs: args::Inputs,
-        parts: &[(&&Matrix, &Activations)],
+        parts: &[(&Matrix, &Activations)],
     ) -> Result<(), OpError> {
         let mut args = args::Linear {
             inputs,

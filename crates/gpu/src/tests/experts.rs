@@ -13,7 +13,7 @@ pub(super) type Moe<O> = MoeWeights<<O as Ops>::Matrix, <O as Ops>::Experts>;
 /// Types of gate, up and down.
 pub(super) type Types = [DType; 3];
 
-/// As files mix them: without codes, with codes, and with some that tensor cores cannot take at once.
+/// As files mix them: without codes, with codes, with both, and with a gate and up that tiles cannot take at once.
 pub(super) const TYPES: [Types; 5] = [
     [DType::F32; 3],
     [DType::Q8_0; 3],

@@ -12,7 +12,7 @@ use crate::standin::{self, Build};
 /// A fault: its file, what is replaced by what, and the check that is to notice.
 type Fault = (&'static str, &'static str, &'static str, fn(&Gpu));
 
-const FAULTS: [Fault; 25] = [
+const FAULTS: [Fault; 27] = [
     // A barrier that is missing.
     (
         "norm.cu",
@@ -36,6 +36,12 @@ const FAULTS: [Fault; 25] = [
         "matmul.cuh",
         "            sync_block();\n#pragma unroll 1",
         "#pragma unroll 1",
+        |gpu| linear::check_products(gpu, 2, 40, 1.0),
+    ),
+    (
+        "matmul.cuh",
+        "            sync_block();\n#pragma unroll 1\n            for (int four",
+        "#pragma unroll 1\n            for (int four",
         |gpu| linear::check_products(gpu, 2, 40, 1.0),
     ),
     (
@@ -130,6 +136,13 @@ const FAULTS: [Fault; 25] = [
         "if (slot < count) {",
         "if (slot < count - 1) {",
         |gpu| experts::check(gpu, 3, 40),
+    ),
+    // The last value of a run.
+    (
+        "matmul.cuh",
+        "is_aligned, cols - at,",
+        "is_aligned, cols - at - 1,",
+        |gpu| linear::check_products(gpu, 2, 40, 1.0),
     ),
     (
         "expert_tiles.cu",
