@@ -32,7 +32,7 @@ pub(crate) fn run() -> Result<Outcome> {
     }
     if !cargo::has_target(TARGET) {
         return Ok(Outcome::Skipped(format!(
-            "no standard library; `rustup target add {TARGET}` installs it"
+            "no standard library, and `rustup target add {TARGET}` did not bring it"
         )));
     }
     let found = || Some((tools::on_path(&[LINKER])?, tools::on_path(&EMULATORS)?));

@@ -41,8 +41,19 @@ pub(crate) fn stdout_of(args: &[&str]) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether there is a standard library for a target.
+/// Whether there is a standard library for a target; if there is none, rustup is asked for it.
 pub(crate) fn has_target(target: &str) -> bool {
+    if has_libraries(target) {
+        return true;
+    }
+    crate::say(&format!("installing the standard library for {target}"));
+    let added = Command::new("rustup")
+        .args(["target", "add", target])
+        .status();
+    added.is_ok_and(|status| status.success()) && has_libraries(target)
+}
+
+fn has_libraries(target: &str) -> bool {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut command = Command::new(rustc);
     let output = command
