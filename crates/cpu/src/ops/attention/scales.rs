@@ -106,6 +106,7 @@ mod tests {
             let Scale { factor, scale } = Scale::of_query(sum, sum, 256);
             assert_eq!((factor, scale), (0.0, 1.0));
         }
+        assert!((LARGEST / LEAST * 65_536.0).is_finite());
         assert!(Scale::of_query(f32::NAN, 1.0, 256).scale.is_nan());
         let infinite = Scale::of_query(f32::INFINITY, f32::INFINITY, 256);
         assert!(!infinite.scale.is_finite());
