@@ -22,8 +22,8 @@ KERNEL_OF(MATMUL_THREADS, 3, matmul_64, LinearArgs) {
     for (int n = 0; n < MATMUL_INPUTS / 8; n++) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            int out_row = first_row + tile_row(i), to = tile_input(n, i);
-            if (out_row < w.rows && to < count) part.out[static_cast<u64>(first_input + to) * w.rows + out_row] = total[n][i];
+            int out = first_row + tile_row(i), to = tile_input(n, i);
+            if (out < w.rows && to < count) part.out[static_cast<u64>(first_input + to) * w.rows + out] = total[n][i];
         }
     }
 }
