@@ -346,7 +346,7 @@ fn rows_of_any_size_are_those_of_the_reference() {
                     let found = cpu
                         .attention(&memory, 1, &new, &shape, query.clone(), gate.clone())
                         .unwrap();
-                    let most = size * bound(&cpu, dtype) + 1e-24;
+                    let most = size * bound(&cpu, dtype) + 1e-33;
                     for (found, expected) in found.data().iter().zip(expected.data()) {
                         let difference = (found - expected).abs();
                         let isa = cpu.isa();

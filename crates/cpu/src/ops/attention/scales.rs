@@ -16,7 +16,7 @@ const QUERY_SUM: f32 = 262_000.0;
 const WEIGHT_SUM: f32 = 65_000.0;
 /// The most values of a row: rounding adds at most half their number to a query's sum.
 pub(super) const MOST_VALUES: usize = 16 << 10;
-/// What factors stay below, so that they can still be multiplied with 2^16.
+/// What factors of queries, keys and values stay below, so that they can still be multiplied with 2^16.
 const MOST_FACTOR: f32 = f32::MAX / 131_072.0;
 /// Keys and values are scaled as if their largest were at least this: what is so small has fewer bits, or none.
 pub(super) const LEAST: f32 = LARGEST / MOST_FACTOR;
@@ -37,25 +37,25 @@ impl Scale {
     /// Of a query of so many values, from the sum of their magnitudes and the largest.
     #[inline(always)]
     pub(super) fn of_query(sum: f32, largest: f32, cols: usize) -> Self {
-        Self::within(sum, largest, QUERY_SUM - cols as f32)
+        Self::within(sum, largest, QUERY_SUM - cols as f32, MOST_FACTOR)
     }
 
     /// Of weights, from their sum and the largest.
     #[inline(always)]
     pub(super) fn of_weights(sum: f32, largest: f32) -> Self {
-        Self::within(sum, largest, WEIGHT_SUM)
+        Self::within(sum, largest, WEIGHT_SUM, f32::MAX)
     }
 
-    /// With which neither the sum nor the largest gets too large.
+    /// With which neither the sum nor the largest gets too large; nothing where the factor would.
     #[inline(always)]
-    fn within(sum: f32, largest: f32, most: f32) -> Self {
+    fn within(sum: f32, largest: f32, most: f32, most_factor: f32) -> Self {
         let (of_sum, of_largest) = (most / sum, LARGEST / largest);
         let factor = if of_sum > of_largest {
             of_largest
         } else {
             of_sum
         };
-        if factor < MOST_FACTOR {
+        if factor < most_factor {
             Self {
                 factor,
                 scale: 1.0 / factor,
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn neither_sum_nor_largest_gets_too_large() {
-        for (sum, largest) in [(1.0, 1.0), (3e38, 1e-3), (1e-25, 1e-25), (5.0, 0.1)] {
+        for (sum, largest) in [(1.0, 1.0), (3e38, 1e-3), (1e-30, 1e-30), (5.0, 0.1)] {
             let Scale { factor, scale } = Scale::of_weights(sum, largest);
             assert!(factor * sum <= 65_001.0 && factor * largest <= 32_701.0);
             assert!((factor * scale - 1.0).abs() < 1e-6, "{factor} {scale}");
