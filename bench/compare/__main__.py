@@ -59,10 +59,18 @@ class Result:
 
     case: Case
     setting: Setting
+    # At which depth the setting was found to be the better one; None if it was given.
+    found_at: int | None = None
     ours: list = field(default_factory=list)
     theirs: list = field(default_factory=list)
     bandwidth: list = field(default_factory=list)
     record: dict = field(default_factory=dict)
+
+    def doubt(self):
+        """Behind more tokens than were tried, another setting may be the better one."""
+        if self.found_at is None or self.case.depth <= self.found_at:
+            return ""
+        return f" (the better one at {self.found_at})"
 
     def summary(self):
         ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
@@ -70,7 +78,7 @@ class Result:
         found = {
             "test": self.case.name,
             **asdict(self.case),
-            "setting": str(self.setting),
+            "setting": str(self.setting) + self.doubt(),
             "ours": ours,
             "theirs": theirs,
             "ratio": ours / theirs,
@@ -118,6 +126,8 @@ def arguments():
     )
     add("--setting", metavar="REPACK,FLASH", help="of llama.cpp, such as off,on, instead of the better")
     add("--calibration", metavar="FILE", help="where to keep the better settings from run to run")
+    add("--calibration-depth", type=int, default=CALIBRATION_DEPTH, metavar="N",
+        help=f"the deepest at which settings are tried ({CALIBRATION_DEPTH})")
     add("--isa", help="instruction set for us (TIDEMILL_ISA), such as avx2")
     add("--tidemill", default="target/release/tidemill", metavar="PATH")
     add("--peer-python", default=sides.python(), metavar="PATH", help="that has llama_cpp")
@@ -197,7 +207,7 @@ def calibrate(options, model, cases):
         return {case: tried[0] for case in cases}
     shallow = {}
     for case in cases:
-        depth = min(case.depth, CALIBRATION_DEPTH)
+        depth = min(case.depth, options.calibration_depth)
         tokens = case.tokens if case.kind == "prefill" else min(case.tokens, 16)
         shallow[case] = Case(case.kind, tokens, depth, case.sequences)
     seconds = {}
@@ -209,7 +219,7 @@ def calibrate(options, model, cases):
         theirs.load(model, repack)
         for flash in (True, False):
             for case in sorted(set(shallow.values()), key=lambda case: (case.sequences, case.depth)):
-                context = CALIBRATION_DEPTH + options.prompt + options.generate
+                context = options.calibration_depth + options.prompt + options.generate
                 theirs.open(context if case.sequences == 1 else context_for(options, case), case.sequences, flash)
                 # The first one warms up; the best of the others is what it can do.
                 runs = [theirs.run(case) for _ in range(3)][1:]
@@ -254,7 +264,8 @@ def measure(options, model):
 
 def alternate(options, case, setting, ours, theirs):
     """The rounds of one case."""
-    result = Result(case, setting)
+    found_at = None if options.setting else options.calibration_depth
+    result = Result(case, setting, found_at)
     tokens = case.tokens * case.sequences
     # Once each without counting: depths are filled, threads and memory are warm.
     ours.run(case)
