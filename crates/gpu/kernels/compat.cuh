@@ -93,6 +93,22 @@ DEVICE void multiply_16x8x16(float (&d)[4], const u32 (&a)[4], u32 low, u32 high
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[2]), "r"(a[3]), "r"(high));
 #endif
 }
+#if __CUDA_ARCH__ >= 800
+// Whether tensor cores take bf16.
+#define HAS_BF16_PRODUCTS
+// The same of bf16.
+DEVICE void multiply_bf16_16x8x16(float (&d)[4], const u32 (&a)[4], u32 low, u32 high) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(low), "r"(high));
+}
+// Two bf16 in a word, the first one low, rounded to nearest even.
+DEVICE u32 pack_bf16(float low, float high) {
+    u32 word;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+    return word;
+}
+#endif
 // Four matrices [8, 8] of 16 bits out of shared memory: lane l points at row l % 8 of matrix l / 8 and gets, of
 // each, row l / 4 and there the columns 2 (l % 4)...
 DEVICE void load_matrices(u32 (&d)[4], const void* row) {
@@ -143,6 +159,7 @@ DEVICE uint4 load16(const void* at) { return *static_cast<const uint4*>(at); }
 DEVICE uint2 load8(const void* at) { return *static_cast<const uint2*>(at); }
 DEVICE u32 load4(const void* at) { return *static_cast<const u32*>(at); }
 DEVICE u16 load2(const void* at) { return *static_cast<const u16*>(at); }
+DEVICE void store16(void* at, uint4 value) { *static_cast<uint4*>(at) = value; }
 
 #endif
 

@@ -4,9 +4,12 @@
 // (of plain floats: the runs of 16 bytes), adds them up in this order, and the eight sums are added from
 // lane 0 to lane 7. So a product's bits depend on its row and its input alone: not on how many inputs
 // there are, nor on which kernel it is.
+//
+// Floats of 16 bits are another matter where tensor cores take them: split.cuh.
 #pragma once
 #include "formats.cuh"
 #include "input.cuh"
+#include "split.cuh"
 
 #define TEAM 8
 
@@ -86,6 +89,63 @@ DEVICE void plain_strand(const Matrix& w, int row, const Inputs& in, const int (
     }
 }
 
+#ifdef HAS_BF16_PRODUCTS
+// Adds the products with 128 values of the row, from value `first` on, to those of each two inputs: four strands of a
+// team's row, two of them in the rows of its first quad and the next eight further down, two likewise in those of its
+// second, and as columns the strands of an input and then of the other. WHOLE: all values are there, and aligned.
+template <class P, int R, bool WHOLE>
+DEVICE void split_strands(const u8* row, int first, int cols, const Inputs& in, const int (&at)[R],
+                          float (&sums)[(R + 1) / 2][4]) {
+    int lane = threadIdx.x % WARP, quad = lane / 4, run = first + lane % 4 * 8;
+    u32 weights[2][P::PARTS][4];
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        int mine = run + (half * 2 + quad % 2) * SEGMENT;
+        bring_weights<P>(row, mine, WHOLE ? 8 : cols - mine, weights[half]);
+    }
+    int mine = run + quad % SPLIT_STRANDS * SEGMENT;
+#pragma unroll
+    for (int pair = 0; pair < (R + 1) / 2; pair++) {
+        int input = quad < SPLIT_STRANDS ? at[pair * 2] : at[smaller(pair * 2 + 1, R - 1)];
+        u32 x[2][4];
+        bring_inputs(in.values + input * in.cols + mine, WHOLE, WHOLE ? 8 : cols - mine, x);
+        multiply_runs<P>(weights[0], weights[1], x, sums[pair]);
+    }
+}
+
+// Products of a row of 16-bit floats with R inputs; all lanes of a team get them.
+template <class P, int R>
+DEVICE void split_products(const Matrix& w, int row, const Inputs& in, const int (&at)[R], float (&products)[R]) {
+    const int VALUES = SPLIT_STRANDS * SEGMENT;
+    const u8* bytes = w.codes + static_cast<u64>(row) * w.row_bytes;
+    float sums[(R + 1) / 2][4];
+#pragma unroll
+    for (int pair = 0; pair < (R + 1) / 2; pair++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) sums[pair][i] = 0.0f;
+    }
+    int first = 0, whole = in.cols % 4 == 0 ? w.cols - w.cols % VALUES : 0;
+#pragma unroll(R < 4 ? 2 : 1)
+    for (; first < whole; first += VALUES) split_strands<P, R, true>(bytes, first, w.cols, in, at, sums);
+#pragma unroll 1
+    for (; first < w.cols; first += VALUES) split_strands<P, R, false>(bytes, first, w.cols, in, at, sums);
+    // A lane has one of the sums at most: of strand `odd` or `odd + 2`, where rows and columns are of the same strand.
+    int odd = threadIdx.x / 4 % 2;
+    bool is_later = threadIdx.x % 2 == 1;
+#pragma unroll
+    for (int r = 0; r < R; r++) {
+        const float(&all)[4] = sums[r / 2];
+        float early = odd ? all[1] : all[0], late = odd ? all[3] : all[2];
+        float mine = is_later ? late : early;
+        int lane = r % 2 * 2;
+        products[r] = shuffle(mine, lane, TEAM);
+        products[r] += shuffle(mine, lane + 4, TEAM);
+        products[r] += shuffle(mine, lane + 1, TEAM);
+        products[r] += shuffle(mine, lane + 5, TEAM);
+    }
+}
+#endif
+
 // Products of a row of any type with R inputs; all lanes of a team get them. All lanes of a warp call it.
 template <int R>
 DEVICE void dot(const Matrix& w, int row, const Inputs& in, const int (&at)[R], float (&products)[R]) {
@@ -95,10 +155,14 @@ DEVICE void dot(const Matrix& w, int row, const Inputs& in, const int (&at)[R], 
     switch (w.format) {
 #define QUANTISED(ID) case ID: quantised_strand<Format<ID>, R>(w, row, in, at, sums); break;
 #define PLAIN(ID) case ID: plain_strand<Plain<ID>, R>(w, row, in, at, sums); break;
+#ifdef HAS_BF16_PRODUCTS
+#define SPLIT(ID) case ID: split_products<Plain<ID>, R>(w, row, in, at, products); return;
+#endif
 #include "plain.cuh"
 #include "quantised.cuh"
 #undef QUANTISED
 #undef PLAIN
+#undef SPLIT
     }
 #pragma unroll
     for (int r = 0; r < R; r++) {

@@ -315,7 +315,8 @@ template <> struct Format<IQ3_S> : PlaneSizes<PLANES_IQ3_S>, Kind<false, false, 
     }
 };
 
-// Plain floats: how many values 16 bytes hold, and what they are.
+// Plain floats: how many values 16 bytes hold, and what they are. Of those of 16 bits also PARTS: how many bf16 a
+// value is the sum of, and these, two values a word.
 template <int ID>
 struct Plain;
 
@@ -328,20 +329,42 @@ template <> struct Plain<F32> {
     }
 };
 
+#ifdef HAS_BF16_PRODUCTS
+// Two values as bf16, and what that leaves of them as bf16 again: together the first 16 bits of each.
+DEVICE void split(float low, float high, u32& parts, u32& rest) {
+    parts = pack_bf16(low, high);
+    rest = pack_bf16(low - bits_to_float(parts << 16), high - bits_to_float(parts & 0xffff0000u));
+}
+#endif
+
 template <> struct Plain<F16> {
-    enum { VALUES = 8 };
+    enum { VALUES = 8, PARTS = 2 };
     static DEVICE void load(const u8* at, float (&x)[8]) {
         uint4 v = load16(at);
         const u32 words[4] = {v.x, v.y, v.z, v.w};
         for (int i = 0; i < 8; i++) x[i] = half_to_float(words[i / 2] >> i % 2 * 16 & 0xffff);
     }
+#ifdef HAS_BF16_PRODUCTS
+    // Eleven bits are eight and three.
+    static DEVICE void load_parts(const u8* at, u32 (&parts)[PARTS][4]) {
+        float x[8];
+        load(at, x);
+        for (int i = 0; i < 4; i++) split(x[2 * i], x[2 * i + 1], parts[0][i], parts[1][i]);
+    }
+#endif
 };
 
 template <> struct Plain<BF16> {
-    enum { VALUES = 8 };
+    enum { VALUES = 8, PARTS = 1 };
     static DEVICE void load(const u8* at, float (&x)[8]) {
         uint4 v = load16(at);
         const u32 words[4] = {v.x, v.y, v.z, v.w};
         for (int i = 0; i < 8; i++) x[i] = bf16_to_float(words[i / 2] >> i % 2 * 16 & 0xffff);
     }
+#ifdef HAS_BF16_PRODUCTS
+    static DEVICE void load_parts(const u8* at, u32 (&parts)[PARTS][4]) {
+        uint4 v = load16(at);
+        parts[0][0] = v.x, parts[0][1] = v.y, parts[0][2] = v.z, parts[0][3] = v.w;
+    }
+#endif
 };

@@ -48,6 +48,7 @@ KERNEL_OF(ROW_THREADS, 2, embed, EmbedArgs) {
 #include "quantised.cuh"
 #undef QUANTISED
 #undef PLAIN
+#undef SPLIT
     }
 }
 

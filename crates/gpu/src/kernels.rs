@@ -199,6 +199,13 @@ const HEADERS: &[(&str, &str)] = &[
     ("matmul.cuh", include_str!("../kernels/matmul.cuh")),
     ("plain.cuh", include_str!("../kernels/plain.cuh")),
     ("quantised.cuh", include_str!("../kernels/quantised.cuh")),
+    ("split.cuh", include_str!("../kernels/split.cuh")),
+    ("tile.cuh", include_str!("../kernels/tile.cuh")),
+    (
+        "tile_floats.cuh",
+        include_str!("../kernels/tile_floats.cuh"),
+    ),
+    ("tile_split.cuh", include_str!("../kernels/tile_split.cuh")),
 ];
 const BOOKS: &str = "codebooks.h";
 

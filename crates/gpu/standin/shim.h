@@ -167,11 +167,9 @@ inline void multiply_16x8x16(int (&d)[4], u32 low, u32 high, u32 b) {
         for (unsigned k = 0; k < 4; k++) d[i] = dot4(all[(row + k) * 3 + i / 2], all[(column + i % 2 * 4 + k) * 3 + 2], d[i]);
     }
 }
-// Products of f16 are exact in f32; in which order a device adds them is its own.
-inline void multiply_16x8x16(float (&d)[4], const u32 (&a)[4], u32 low, u32 high) {
-    const u32 words[6] = {a[0], a[1], a[2], a[3], low, high};
-    float mine[12];
-    for (int i = 0; i < 12; i++) mine[i] = half_to_float(static_cast<u16>(words[i / 2] >> i % 2 * 16));
+// Products of numbers of 16 bits are exact in f32; in which order a device adds them is its own. `mine`: A's eight
+// numbers of this lane and B's four.
+inline void multiply_16x8x16(float (&d)[4], const float (&mine)[12]) {
     const float* all = shim::exchange_all(mine);
     unsigned row = shim::lane() / 4 * 4, column = shim::lane() % 4 * 8;
     for (unsigned i = 0; i < 4; i++) {
@@ -184,6 +182,27 @@ inline void multiply_16x8x16(float (&d)[4], const u32 (&a)[4], u32 low, u32 high
             }
         }
     }
+}
+inline void multiply_16x8x16(float (&d)[4], const u32 (&a)[4], u32 low, u32 high) {
+    const u32 words[6] = {a[0], a[1], a[2], a[3], low, high};
+    float mine[12];
+    for (int i = 0; i < 12; i++) mine[i] = half_to_float(static_cast<u16>(words[i / 2] >> i % 2 * 16));
+    multiply_16x8x16(d, mine);
+}
+#define HAS_BF16_PRODUCTS
+inline u32 pack_bf16(float low, float high) {
+    u32 halves[2] = {float_to_bits(low), float_to_bits(high)};
+    for (u32& bits : halves) {
+        bool is_number = (bits & 0x7fffffffu) <= 0x7f800000u;
+        bits = is_number ? (bits + 0x7fff + (bits >> 16 & 1)) >> 16 : 0x7fff;
+    }
+    return halves[0] | halves[1] << 16;
+}
+inline void multiply_bf16_16x8x16(float (&d)[4], const u32 (&a)[4], u32 low, u32 high) {
+    const u32 words[6] = {a[0], a[1], a[2], a[3], low, high};
+    float mine[12];
+    for (int i = 0; i < 12; i++) mine[i] = bits_to_float(words[i / 2] >> i % 2 * 16 << 16);
+    multiply_16x8x16(d, mine);
 }
 inline void load_matrices(u32 (&d)[4], const void* row) {
     uint4 v = shim::load16(row);
@@ -218,6 +237,10 @@ T* afresh(T* pointer) { return pointer; }
 inline int add_shared(int* at, int value) { int old = *at; *at += value; return old; }
 
 inline uint4 load16(const void* at) { return shim::load16(at); }
+inline void store16(void* at, uint4 value) {
+    if (reinterpret_cast<uintptr_t>(at) % 16 != 0) shim::fail("a misaligned store");
+    memcpy(at, &value, 16);
+}
 inline uint2 load8(const void* at) {
     if (reinterpret_cast<uintptr_t>(at) % 8 != 0) shim::fail("a misaligned load");
     return *static_cast<const uint2*>(at);

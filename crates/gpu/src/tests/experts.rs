@@ -14,12 +14,13 @@ pub(super) type Moe<O> = MoeWeights<<O as Ops>::Matrix, <O as Ops>::Experts>;
 pub(super) type Types = [DType; 3];
 
 /// As files mix them: without codes, with codes, with both, and with a gate and up that tiles cannot take at once.
-pub(super) const TYPES: [Types; 5] = [
+pub(super) const TYPES: [Types; 6] = [
     [DType::F32; 3],
     [DType::Q8_0; 3],
     [DType::Q4_K, DType::Q4_K, DType::Q6_K],
     [DType::BF16, DType::BF16, DType::Q4_0],
     [DType::Q8_0, DType::Q4_0, DType::Q8_0],
+    [DType::F16, DType::F16, DType::BF16],
 ];
 
 fn stored_mlp(
@@ -37,6 +38,11 @@ fn stored_mlp(
 
 fn block_len(types: Types) -> usize {
     types.map(DType::block_len).into_iter().max().unwrap_or(1)
+}
+
+/// Inputs and inner values are rounded to bytes for quantised weights: 1.7e-2 was the most in 25 cases of 40 rows.
+fn bound(types: Types) -> f32 {
+    if block_len(types) == 1 { 2e-5 } else { 3e-2 }
 }
 
 pub(super) fn stored_moe(
@@ -118,9 +124,12 @@ pub(super) fn check(gpu: &Gpu, seed: u64, rows: usize) {
         let expected = run(&Reference::default(), &stored, &x);
         let moe = load_moe(gpu, &stored);
         let found = run(gpu, &moe, &x);
-        // Inputs and inner values are rounded to bytes for quantised weights.
-        let bound = if types == [DType::F32; 3] { 1e-5 } else { 2e-2 };
-        assert_close(&format!("{types:?}"), found.data(), expected.data(), bound);
+        assert_close(
+            &format!("{types:?}"),
+            found.data(),
+            expected.data(),
+            bound(types),
+        );
         // Tokens by themselves, by few and by many: other kernels and tiles, the same bits.
         for most in [1, 8, 40, rows] {
             let some: Vec<usize> = (0..1 + random.index(most.min(rows)))
@@ -157,8 +166,7 @@ proptest! {
             let mlp = load_mlp(&*gpu, &stored);
             let run = |x: &Tensor| read(&*gpu, gpu.mlp(&upload(&*gpu, x), mlp.as_ref()).unwrap());
             let found = run(&x);
-            let bound = if types == [DType::F32; 3] { 1e-5 } else { 2e-2 };
-            assert_close(&format!("{types:?}"), found.data(), expected.data(), bound);
+            assert_close(&format!("{types:?}"), found.data(), expected.data(), bound(types));
             for most in [1, 20, 40] {
                 let some: Vec<usize> = (0..1 + random.index(most)).map(|_| random.index(rows)).collect();
                 assert_same("some", run(&select(&x, &some)).data(), select(&found, &some).data());

@@ -12,7 +12,7 @@ use crate::standin::{self, Build};
 /// A fault: its file, what is replaced by what, and the check that is to notice.
 type Fault = (&'static str, &'static str, &'static str, fn(&Gpu));
 
-const FAULTS: [Fault; 27] = [
+const FAULTS: [Fault; 31] = [
     // A barrier that is missing.
     (
         "norm.cu",
@@ -39,7 +39,13 @@ const FAULTS: [Fault; 27] = [
         |gpu| linear::check_products(gpu, 2, 40, 1.0),
     ),
     (
-        "matmul.cuh",
+        "tile_split.cuh",
+        "            sync_block();\n            int low",
+        "            int low",
+        |gpu| linear::check_products(gpu, 2, 40, 1.0),
+    ),
+    (
+        "tile_floats.cuh",
         "            sync_block();\n#pragma unroll 1\n            for (int four",
         "#pragma unroll 1\n            for (int four",
         |gpu| linear::check_products(gpu, 2, 40, 1.0),
@@ -139,7 +145,7 @@ const FAULTS: [Fault; 27] = [
     ),
     // The last value of a run.
     (
-        "matmul.cuh",
+        "tile_floats.cuh",
         "is_aligned, cols - at,",
         "is_aligned, cols - at - 1,",
         |gpu| linear::check_products(gpu, 2, 40, 1.0),
@@ -169,6 +175,25 @@ const FAULTS: [Fault; 27] = [
         "sum = product[0]",
         |gpu| experts::check(gpu, 3, 3),
     ),
+    (
+        "split.cuh",
+        "if (p == 0) multiply",
+        "if (p < 0) multiply",
+        |gpu| linear::check_products(gpu, 2, 2, 1.0),
+    ),
+    // Strands in another order, and an input that takes its neighbour's place.
+    (
+        "dot.cuh",
+        "products[r] += shuffle(mine, lane + 4, TEAM);\n        products[r] += shuffle(mine, lane + 1, TEAM);",
+        "products[r] += shuffle(mine, lane + 1, TEAM);\n        products[r] += shuffle(mine, lane + 4, TEAM);",
+        |gpu| (1..9).for_each(|seed| linear::check_same(gpu, seed, 12)),
+    ),
+    (
+        "dot.cuh",
+        "at[smaller(pair * 2 + 1, R - 1)]",
+        "at[pair * 2]",
+        |gpu| linear::check_products(gpu, 2, 2, 1.0),
+    ),
     // The wrong neighbour.
     (
         "input.cuh",
@@ -184,15 +209,23 @@ const FAULTS: [Fault; 27] = [
     ),
 ];
 
-/// Whether a fault is noticed; `None` where there is nothing to build it with.
-fn is_noticed((file, from, to, check): &Fault) -> Option<bool> {
+/// A file, and a text in it that another one takes the place of.
+type Mutation = (&'static str, &'static str, &'static str);
+
+/// Kernels with other texts in place of some; `None` where there is nothing to build them with.
+fn with(mutations: &[Mutation]) -> Option<Gpu> {
     let build = Build {
-        mutations: vec![(*file, *from, *to)],
+        mutations: mutations.to_vec(),
         ..Build::default()
     };
     let options = standin::options(&build_folder(), &build).expect("the stand-in compiles")?;
     // A library of its own, and so a device of its own.
-    let gpu = Gpu::open(options).expect("the stand-in opens");
+    Some(Gpu::open(options).expect("the stand-in opens"))
+}
+
+/// Whether a fault is noticed; `None` where there is nothing to build it with.
+fn is_noticed((file, from, to, check): &Fault) -> Option<bool> {
+    let gpu = with(&[(*file, *from, *to)])?;
     // In case it is noticed by a crash.
     eprintln!("{file}: {to:?} in place of {from:?}");
     Some(catch_unwind(AssertUnwindSafe(|| check(&gpu))).is_err())
@@ -222,4 +255,19 @@ fn faults_are_noticed() {
     };
     let unnoticed = on_all_processors(work).concat();
     assert!(unnoticed.is_empty(), "nobody noticed {unnoticed:?}");
+}
+
+#[test]
+#[ignore = "builds all kernels; `cargo xtask gpu` runs it"]
+fn devices_whose_tensor_cores_take_no_bf16_multiply_it_as_f32() {
+    let none = ("shim.h", "#define HAS_BF16_PRODUCTS\n", "");
+    let Some(gpu) = with(&[none]) else {
+        eprintln!("SKIPPED: no g++ to build the stand-in GPU with; older devices were not tested");
+        return;
+    };
+    for rows in [2, 40] {
+        linear::check_products(&gpu, 2, rows, 1.0);
+        experts::check(&gpu, 3, rows);
+    }
+    linear::check_same(&gpu, 4, 40);
 }
