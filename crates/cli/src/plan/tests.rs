@@ -304,6 +304,36 @@ fn bench_counts_the_same() {
     assert!(anatomy.group(Block::Model, Piece::Unused).is_none());
 }
 
+/// Inputs are not rounded for weights of 16 bits, whose products have other rates.
+#[test]
+fn weights_of_16_bits_take_their_own_time_in_prompts() {
+    let anatomy = eight_layers(Mix::BF16);
+    // What a row of a prompt multiplies: of 256 experts 8.
+    let macs = |group: &engine::plan::Group| match (group.block, group.piece) {
+        (Block::Layer(_), Piece::Experts) => group.half_macs * 8.0 / 256.0,
+        (Block::Layer(_), _) => group.half_macs,
+        _ => 0.0,
+    };
+    let macs: f64 = anatomy.groups.iter().map(macs).sum();
+    assert!((0.45e9..0.55e9).contains(&macs), "{macs}");
+    // Without a GPU f32, a quarter of the lanes; on one two products at a quarter of the int8 rate.
+    let cpu = 0.49 / 4.0 * 8.0 * 4.5e9 * 64.0;
+    let gpu = 0.20 / 4.0 / 2.0 * 989.5e12;
+    for (gpus, limit, rate) in [
+        (&[][..], Limit::CpuOperations, cpu),
+        (&["h200"], Limit::GpuOperations, gpu),
+    ] {
+        let (machine, wish) = (machine(gpus, desktop(64)), Wish::default());
+        let found = plan(&anatomy, &machine, &wish).unwrap();
+        let speed = prefill(&anatomy, &machine, &wish, &found.placement, 512, 0);
+        let of_it = speed.terms.iter().filter(|term| term.limit == limit);
+        let seconds: f64 = of_it.map(|term| term.seconds).sum();
+        // Beside them, attention and the delta rule.
+        let share = 512.0 * macs / rate / seconds;
+        assert!((0.6..1.0).contains(&share), "{share} {speed:?}");
+    }
+}
+
 /// What was measured (`docs/performance.md`) beside what is predicted for the same machine: two cores of
 /// 236 GMAC/s. The read bandwidth is that of the run, where it is told; prompts do not depend on it.
 #[test]

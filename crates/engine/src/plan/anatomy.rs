@@ -80,6 +80,8 @@ pub struct Group {
     pub values: u64,
     /// Multiplications that a token makes if it uses all of it: the values of its matrices.
     pub macs: f64,
+    /// Of these, those with weights of 16 bits, F16 and BF16, for which inputs are not rounded.
+    pub half_macs: f64,
     /// Bytes of each storage type.
     pub types: BTreeMap<DType, u64>,
 }
@@ -95,6 +97,8 @@ pub struct ExpertsAnatomy {
     pub bytes: f64,
     /// Multiplications with one, per token.
     pub macs: f64,
+    /// Of these, those with weights of 16 bits.
+    pub half_macs: f64,
 }
 
 /// A model's groups and sizes.
@@ -128,6 +132,7 @@ impl Group {
             bytes: 0,
             values: 0,
             macs: 0.0,
+            half_macs: 0.0,
             types: BTreeMap::new(),
         }
     }
@@ -165,6 +170,9 @@ impl Anatomy {
             let group = entry.or_insert_with(|| Group::empty(block, piece));
             if is_multiplied(&tensor) {
                 group.macs += values as f64;
+                if matches!(tensor.dtype, DType::F16 | DType::BF16) {
+                    group.half_macs += values as f64;
+                }
             }
             group.add(tensor.name, tensor.dtype, bytes, values);
         }
@@ -310,6 +318,7 @@ impl Anatomy {
             top_k: top_k as f64,
             bytes: group.bytes as f64 / count,
             macs: group.macs / count,
+            half_macs: group.half_macs / count,
         })
     }
 

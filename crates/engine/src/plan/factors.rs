@@ -63,7 +63,14 @@ pub const GPU_ATTENTION: f64 = 0.40;
 /// data centres (312 to 624 x 10^12 on A100), a quarter on GeForce (165 to 660 on RTX 4090).
 pub const GPU_F16_OF_INT8: f64 = 0.25;
 
-/// Of that in attention, whose tiles wait for each other four times. Assumed.
+/// Products of 16 bits for each of a weight of 16 bits with an f32 input, which is split in two (decision 18); three
+/// for F16, which is rare.
+pub const GPU_HALF_PRODUCTS: f64 = 2.0;
+
+/// Of matrix units' results, those that are of use where up to 8 rows are multiplied with such weights.
+pub const GPU_HALF_USED_BY_FEW: f64 = 0.25;
+
+/// Of [`GPU_F16_OF_INT8`] in attention, whose tiles wait for each other four times. Assumed.
 pub const GPU_MATRIX_ATTENTION: f64 = 0.20;
 
 /// Of a GPU's f32 peak in the delta rule of a prompt, whose tokens wait for each other: so much that it costs

@@ -9,9 +9,10 @@ use super::anatomy::{Anatomy, Block, ExpertsAnatomy, Piece};
 use super::factors::{
     CPU_ATTENTION, CPU_ATTENTION_OF_FEW, CPU_DELTA, CPU_READS, CPU_READS_AS_STORED,
     CROSSING_SECONDS, EXPERT_COPIES_SECONDS, F32_OF_INT8, GPU_ATTENTION, GPU_DELTA,
-    GPU_EXPERT_ROWS, GPU_F16_OF_INT8, GPU_F32_OF_INT8, GPU_MATRIX_ATTENTION, GPU_MATRIX_MULTIPLIES,
-    GPU_MATRIX_UNITS_FROM, GPU_MULTIPLIES, GPU_READS, LAUNCH_SECONDS, LAUNCHES_AROUND,
-    LAUNCHES_OF_SORTED, LAUNCHES_PER_LAYER, PCIE_CARRIES, cpu_multiplies, expert_hits,
+    GPU_EXPERT_ROWS, GPU_F16_OF_INT8, GPU_F32_OF_INT8, GPU_HALF_PRODUCTS, GPU_HALF_USED_BY_FEW,
+    GPU_MATRIX_ATTENTION, GPU_MATRIX_MULTIPLIES, GPU_MATRIX_UNITS_FROM, GPU_MULTIPLIES, GPU_READS,
+    LAUNCH_SECONDS, LAUNCHES_AROUND, LAUNCHES_OF_SORTED, LAUNCHES_PER_LAYER, PCIE_CARRIES,
+    cpu_multiplies, expert_hits,
 };
 use super::machine::Machine;
 use super::placement::{Device, Placement};
@@ -248,6 +249,8 @@ struct Step {
 struct Work {
     bytes: f64,
     macs: f64,
+    /// Of these, those with weights of 16 bits.
+    half_macs: f64,
     /// Rows that share a matrix.
     sharing: f64,
     /// Whether it is experts', of which each row uses others.
@@ -259,6 +262,7 @@ impl Work {
         Self {
             bytes: self.bytes * share,
             macs: self.macs * share,
+            half_macs: self.half_macs * share,
             ..self
         }
     }
@@ -322,6 +326,7 @@ impl<'a> Clock<'a> {
         let work = Work {
             bytes: (head.bytes + norm) as f64,
             macs: rows * head.macs,
+            half_macs: rows * head.half_macs,
             sharing: rows,
             is_chosen: false,
         };
@@ -338,12 +343,14 @@ impl<'a> Clock<'a> {
         let mut work = Work {
             bytes: 0.0,
             macs: 0.0,
+            half_macs: 0.0,
             sharing: rows,
             is_chosen: false,
         };
         for group in self.anatomy.common(block) {
             work.bytes += group.bytes as f64;
             work.macs += rows * group.macs;
+            work.half_macs += rows * group.half_macs;
         }
         self.spend(place.rest, work);
         match kind {
@@ -375,6 +382,7 @@ impl<'a> Clock<'a> {
         Work {
             bytes: chosen * experts.bytes,
             macs: uses * experts.macs,
+            half_macs: uses * experts.half_macs,
             sharing: uses / chosen.max(1.0),
             is_chosen: true,
         }
@@ -470,14 +478,26 @@ impl<'a> Clock<'a> {
             true => (self.step.rows, (GPU_EXPERT_ROWS / work.sharing).max(1.0)),
             false => (work.sharing, 1.0),
         };
-        let rate = match device {
-            Device::Gpu(gpu) if rows >= GPU_MATRIX_UNITS_FROM => {
-                self.machine.gpus[gpu].matrix_macs * GPU_MATRIX_MULTIPLIES / padding
+        // With codes, and with weights of 16 bits.
+        let (rate, half_rate) = match device {
+            Device::Gpu(gpu) => {
+                let gpu = &self.machine.gpus[gpu];
+                let halves = gpu.matrix_macs * GPU_F16_OF_INT8 / GPU_HALF_PRODUCTS;
+                if rows >= GPU_MATRIX_UNITS_FROM {
+                    let share = GPU_MATRIX_MULTIPLIES / padding;
+                    (gpu.matrix_macs * share, halves * share)
+                } else {
+                    let share = GPU_MULTIPLIES;
+                    (gpu.macs * share, halves * share * GPU_HALF_USED_BY_FEW)
+                }
             }
-            Device::Gpu(gpu) => self.machine.gpus[gpu].macs * GPU_MULTIPLIES,
-            _ => self.machine.host.macs * cpu_multiplies(work.sharing),
+            _ => {
+                let rate = self.machine.host.macs * cpu_multiplies(work.sharing);
+                (rate, rate * F32_OF_INT8)
+            }
         };
-        self.slower_of(device, work.bytes, work.macs / rate)
+        let seconds = (work.macs - work.half_macs) / rate + work.half_macs / half_rate;
+        self.slower_of(device, work.bytes, seconds)
     }
 
     fn slower(&mut self, device: Device, bytes: f64, operations: f64) {
