@@ -14,7 +14,7 @@
 #   kernels  time per kernel, where nsys is there
 #   deep     depths of 16K to 128K
 #   cpu      what the CPU computes for a GPU of 8 to 24 GiB
-#   types    decoding and prompts in Q8_0 and MXFP4 too
+#   types    decoding and prompts in Q8_0 and MXFP4 too, and of 8 layers in BF16
 #   sanitize compute-sanitizer, where it is there
 #
 # TIDEMILL_GPU_SECONDS is how long all of it may take, 540 if it is not set: a step gets what is left of it, and none begins
@@ -54,10 +54,13 @@ bench() { # NAME SECONDS MODEL OPTIONS...: in the summary, too
 }
 
 # Makes a model unless it is there: `model` is then its file.
-make_model() { # QUANT
-    model=$models/$1.gguf
+make_model() { # QUANT OPTIONS...
+    local quant=$1
+    shift
+    model=$models/$quant.gguf
     [ -f "$model" ] && return
-    step "synth-$1" 300 "$tidemill" synth --arch qwen3.5-35b-a3b --quant "$1" -o "$model.part" && mv "$model.part" "$model"
+    step "synth-$quant" 300 "$tidemill" synth --arch qwen3.5-35b-a3b --quant "$quant" "$@" -o "$model.part" &&
+        mv "$model.part" "$model"
 }
 
 ask() { nvidia-smi --query-gpu="$1" --format=csv,noheader,nounits | head -1; }
@@ -120,6 +123,10 @@ types() {
         bench "decode-$quant" 120 "$model" -p 0 -n 64 -r 3
         bench "prefill-$quant" 120 "$model" -p 512,4096 -n 0 -r 2
     done
+    # All of its layers would not fit most disks.
+    make_model BF16 --layers 8 || return
+    bench decode-BF16-8-layers 120 "$model" -p 0 -n 64 -r 3
+    bench prefill-BF16-8-layers 120 "$model" -p 512,4096 -n 0 -r 2
 }
 
 sanitize() {

@@ -12,7 +12,8 @@ INSTALL = """\
 llama.cpp is measured through the PyPI package llama-cpp-python, built for this machine:
 
     python -m venv llamacpp
-    CMAKE_ARGS="-DGGML_NATIVE=ON" llamacpp/bin/pip install --no-binary llama-cpp-python llama-cpp-python
+    CMAKE_ARGS="-DGGML_NATIVE=ON" llamacpp/bin/pip install --no-cache-dir --no-binary llama-cpp-python \\
+        llama-cpp-python
 
 and named with --peer-python llamacpp/bin/python (see bench/README.md)."""
 
