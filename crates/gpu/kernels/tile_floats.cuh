@@ -1,4 +1,5 @@
-// Products of tiles of floats that tensor cores do not take: in f32, for there is no order of theirs to keep to.
+// Products of tiles of plain floats in f32, with the sums of `plain_strand` in dot.cuh: of F32 weights, and of those of
+// 16 bits where tensor cores take no bf16.
 #pragma once
 #include "tile.cuh"
 

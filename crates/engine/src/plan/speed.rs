@@ -146,7 +146,8 @@ pub fn streams_from(
     let mut layers = placement.layers.iter().enumerate();
     let (gpu, place, experts) =
         layers.find_map(|(layer, place)| match (place.rest, place.experts) {
-            (Device::Gpu(gpu), Device::Ram) => {
+            // Where all of them have copies, none has to come.
+            (Device::Gpu(gpu), Device::Ram) if place.cached < 1.0 => {
                 Some((gpu, place, anatomy.experts(Block::Layer(layer))?))
             }
             _ => None,
