@@ -333,7 +333,8 @@ fn quantised(name: &str) {
         if let (Some(&first), Some(&second)) = (judged.get(same), tokens.get(same)) {
             let of_token = |token: u32| exact[same * vocab + token as usize];
             let lead = of_token(first) - of_token(second);
-            assert!(lead < 2.0 * largest, "{first} leads {second} by {lead}");
+            // Both logits may be off; such a lead is far less than what they are off by at most.
+            assert!(lead < largest / 2.0, "{first} leads {second} by {lead}");
         }
         largest
     };
